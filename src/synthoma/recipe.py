@@ -1,0 +1,268 @@
+"""The recipe: everything that decides what a run does, in one typed and strict model.
+
+A recipe is YAML: shipped (`synthoma recipes`), a file of the user's, or the `recipe.yaml` of an earlier run.
+`--set a.b=value` changes one key; an unknown key is an error that names the nearest known one.
+Units are in the names (`kimg`: thousands of real images shown to the discriminator) or in the descriptions.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from synthoma.errors import RecipeError, nearest_name_hint
+
+SCHEMA_VERSION = 1
+
+
+class Section(BaseModel):
+    """Part of a recipe: unknown keys are errors, values are fixed once validated."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class DataSection(Section):
+    """What the recipe's user says about the data; travels into the model card and the release."""
+
+    licence: str | None = Field(None, description="licence of the images; unknown is unknown")
+    citation: str | None = Field(None, description="how to cite the images")
+    may_release: bool | None = Field(None, description="whether the licence allows releasing derived synthetic images")
+
+
+class SourceSection(Section):
+    """How the raw files are read."""
+
+    kind: Literal["auto", "tree", "table", "arrays"] = Field(
+        "auto", description="class-folder tree, table beside images, or .npz of arrays; auto asks each reader"
+    )
+    groups: str | None = Field(None, description="CSV (file, group) that says who must stay together; else groups.csv")
+    file_column: str = Field("file", description="table: column with the path of the image")
+    label_column: str = Field("label", description="table: column with the class")
+    group_column: str = Field("group", description="table: column with the patient or group")
+    split_column: str = Field("split", description="table: column with train, val or test")
+    axes: str | None = Field(None, description="arrays: order of the axes, such as 'nyxc' or 'nzyx'; else by shape")
+
+
+class PreparationSection(Section):
+    """From raw files to training images."""
+
+    size: int | list[int] = Field(64, description="pixels: one number for all axes, or [y, x] or [z, y, x]")
+    colour: Literal["rgb", "grey"] = Field("rgb", description="channels of the training images")
+    fit: Literal["crop", "pad", "stretch"] = Field("crop", description="how another aspect ratio is made to fit")
+    upscale: Literal["refuse", "allow"] = Field("allow", description="what happens to images smaller than `size`")
+    where: dict[str, Any] = Field(
+        default_factory=dict, description="keep only records with these values: {label: [malignant], grade: [3, 4]}"
+    )
+    conflicts: Literal["drop", "keep"] = Field("drop", description="same picture under two labels")
+    near_duplicates: bool = Field(True, description="put near-duplicates into one group where no groups are given")
+    label_errors: bool = Field(True, description="list likely label errors by a cross-validated classifier")
+    split: Literal["random", "given"] = Field("random", description="by group and seeded, or as the source says")
+    fractions: list[float] = Field([0.70, 0.15, 0.15], description="train, val, test")
+    split_seed: int = Field(0, ge=0)
+    max_rejected: float = Field(0.2, ge=0, le=1, description="share of unreadable files above which preparing fails")
+    max_pixels: int = Field(178_956_970, gt=0, description="images with more pixels than this are not decoded")
+
+    @field_validator("size")
+    @classmethod
+    def _positive(cls, size: int | list[int]) -> int | list[int]:
+        axes = [size] if isinstance(size, int) else size
+        if any(n < 4 for n in axes) or (isinstance(size, list) and len(size) not in (2, 3)):
+            raise ValueError("size must be a whole number of at least 4, or a list of two or three of them")
+        return size
+
+    @field_validator("fractions")
+    @classmethod
+    def _sum_to_one(cls, fractions: list[float]) -> list[float]:
+        if len(fractions) != 3 or min(fractions) < 0 or fractions[0] <= 0 or abs(sum(fractions) - 1) > 1e-6:
+            raise ValueError("fractions are three shares (train, val, test) that add up to 1")
+        return fractions
+
+
+class ModelSection(Section):
+    """Networks: a family of the registry and its widths."""
+
+    family: str = Field("dcgan", description="entry of the registry: dcgan, cgan")
+    latent: int = Field(100, gt=0, description="length of z")
+    generator_widths: list[int] = Field([512, 256, 128, 64], description="channels, coarse to fine; one doubling each")
+    discriminator_widths: list[int] = Field([64, 128, 256, 512], description="channels, fine to coarse; one halving each")
+    kernel: int = Field(4, description="kernel of the strided convolutions; 4 with stride 2 leaves no checkerboard")
+    label_embedding: int = Field(50, gt=0, description="cgan: length of the generator's label embedding")
+    output: Literal["tanh", "linear"] = Field("tanh", description="last activation of the generator")
+    range: tuple[float, float] = Field((-1.0, 1.0), description="range of the images that the networks see")
+    initialisation: Literal["normal", "xavier"] = Field("normal", description="normal: N(0, 0.02) as DCGAN; xavier: as Keras")
+
+    @model_validator(mode="after")
+    def _range_fits_output(self) -> "ModelSection":
+        if self.output == "tanh" and tuple(self.range) != (-1.0, 1.0):
+            raise ValueError(
+                f"range {list(self.range)} and output 'tanh' do not agree: tanh gives [-1, 1], so images must be "
+                "scaled to [-1, 1] too; remove `range`, or set `output: linear`"
+            )
+        if self.range[0] >= self.range[1]:
+            raise ValueError("range is [low, high] with low < high")
+        return self
+
+
+class TrainingSection(Section):
+    """The one loop. The clock is `images_seen`, the real images shown to the discriminator."""
+
+    kimg: float = Field(100, gt=0, description="length of the run in thousands of images")
+    batch: int = Field(16, ge=2)
+    seed: int = Field(0, ge=0)
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where the processor has it and a self-test finds it right and faster"
+    )
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    learning_rate: float = Field(2e-4, gt=0, description="generator's Adam rate")
+    discriminator_learning_rate: float | None = Field(None, gt=0, description="else as the generator's")
+    beta1: float = Field(0.5, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    real_labels: tuple[float, float] = Field((1.0, 1.0), description="label smoothing: U(low, high) drawn per batch")
+    fake_labels: tuple[float, float] = Field((0.0, 0.0), description="label smoothing: U(low, high) drawn per batch")
+    balanced: bool = Field(False, description="draw classes equally often; rare ones are then seen more than once")
+    mirror: bool = Field(False, description="flip half of the real images left to right; only where anatomy permits")
+    ema_kimg: float = Field(5.0, ge=0, description="half-life of the averaged generator in thousands of images")
+    ema_rampup: float | None = Field(0.05, gt=0, description="the half-life is at most this share of the images seen")
+    tick_kimg: float = Field(1.0, gt=0, description="a line in stats.jsonl every so often")
+    sample_kimg: float = Field(10.0, gt=0, description="a grid of samples every so often")
+    checkpoint_kimg: float = Field(10.0, gt=0, description="a checkpoint, and the validation KID, every so often")
+    keep: int = Field(3, ge=1, description="how many of the latest checkpoints stay; the best one always does")
+
+    @field_validator("real_labels", "fake_labels")
+    @classmethod
+    def _interval(cls, labels: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= labels[0] <= labels[1] <= 1:
+            raise ValueError("smoothed labels are [low, high] within 0 and 1")
+        return labels
+
+
+class EvaluationSection(Section):
+    """What is measured after training. Each number comes with its interval and its floor."""
+
+    count: int = Field(2000, ge=50, description="synthetic images that are generated for it")
+    seed: int = Field(0, ge=0)
+    spaces: list[str] = Field(["randconv", "pca"], description="feature spaces; a weights file adds its own")
+    weights: list[str] = Field(default_factory=list, description="files with weights of a known extractor")
+    subsamples: int = Field(100, ge=10, description="half-samples of whole groups for each interval")
+    floors: int = Field(5, ge=2, description="train subsamples for each floor")
+    validation_count: int = Field(512, ge=16, description="synthetic images for the validation KID during training")
+
+
+class Recipe(Section):
+    """One experiment from raw files to report."""
+
+    synthoma: Literal[1] = Field(1, description="version of the recipe's schema")
+    name: str
+    title: str = ""
+    description: str = ""
+    data: DataSection = DataSection()
+    source: SourceSection = SourceSection()
+    preparation: PreparationSection = PreparationSection()
+    model: ModelSection = ModelSection()
+    training: TrainingSection = TrainingSection()
+    evaluation: EvaluationSection = EvaluationSection()
+
+    def to_yaml(self) -> str:
+        """The whole recipe with all defaults written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def part_hash(self, *sections: str) -> str:
+        """SHA-256 (first 16 hex digits) of the named sections, or of all: the key of what depends on them."""
+        return content_hash(self.model_dump(mode="json", include=set(sections) if sections else None))
+
+
+def content_hash(value: object) -> str:
+    """First 16 hex digits of the SHA-256 of `value` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Name -> file of the recipes that come with the package."""
+    folder = Path(str(resources.files("synthoma") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_recipe(name_or_path: str | Path, settings: Sequence[str] = ()) -> Recipe:
+    """Read a shipped recipe by name or any recipe by path, apply `key=value` settings, validate.
+
+    Raises `RecipeError` with each problem on a line of its own.
+    """
+    shipped = shipped_recipes()
+    path = shipped.get(str(name_or_path)) or Path(name_or_path)
+    if not path.is_file():
+        hint = nearest_name_hint(str(name_or_path), shipped)
+        raise RecipeError(f"there is no recipe '{name_or_path}'{hint} Shipped: {', '.join(shipped)}; or give a file.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path} is no recipe: expected keys such as `name`, `model` and `training`.")
+    return validate_recipe(apply_settings(values, settings), str(name_or_path))
+
+
+def apply_settings(values: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """A copy of `values` with each `a.b=value` written in; the value is read as YAML (numbers, lists, null)."""
+    result = json.loads(json.dumps(values))
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        if not separator or not key.strip():
+            raise RecipeError(f"--set {setting}: expected key=value, such as --set training.kimg=50.")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"--set {setting}: the value is not valid YAML ({error}).") from error
+        # YAML 1.1 reads 1e-4 as text; a recipe means the number.
+        if isinstance(value, str):
+            try:
+                value = float(value)
+            except ValueError:
+                pass
+        node = result
+        *parents, last = key.strip().split(".")
+        for parent in parents:
+            child = node.setdefault(parent, {})
+            if not isinstance(child, dict):
+                raise RecipeError(f"--set {setting}: '{parent}' holds a value, not a section.")
+            node = child
+        node[last] = value
+    return result
+
+
+def validate_recipe(values: dict[str, Any], name: str) -> Recipe:
+    """Build the typed recipe, or raise a `RecipeError` that lists every problem in words."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        problems = [_explain(problem) for problem in error.errors()]
+        raise RecipeError(f"recipe {name} is not valid:\n  - " + "\n  - ".join(problems)) from error
+
+
+def _explain(problem: Any) -> str:
+    """One pydantic problem in a user's words, with the nearest known key for an unknown one."""
+    location = [str(part) for part in problem["loc"]]
+    key = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        return f"unknown key '{key}'{nearest_name_hint(location[-1], known) or '.'} Known here: {', '.join(known)}."
+    if problem["type"] == "missing":
+        return f"'{key}' is missing."
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"'{key}': {message} (got {problem.get('input')!r})" if problem["type"] != "value_error" else f"'{key}': {message}"
+
+
+def _known_keys(sections: list[str]) -> list[str]:
+    """Keys that are legal inside the section at this path."""
+    model: Any = Recipe
+    for section in sections:
+        field = model.model_fields.get(section)
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            return []
+        model = field.annotation
+    return list(model.model_fields)
