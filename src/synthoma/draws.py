@@ -38,8 +38,8 @@ def philox(counter: Tensor, key: tuple[int, int]) -> Tensor:
 class Draws:
     """The random stream of one purpose: `Draws(seed, "latents").normal(step, index, (100,))`.
 
-    `step` is a whole number (Python int, or a 0-d int64 tensor in a captured graph), `index` an int64 tensor [n] of
-    sample numbers; the result has shape [n, *shape] on the device of `index`.
+    `step` is a whole number (Python int, or an int64 tensor, 0-d or one for each sample), `index` an int64 tensor [n]
+    of sample numbers; the result has shape [n, *shape] on the device of `index`.
     """
 
     def __init__(self, seed: int, purpose: str) -> None:
@@ -50,7 +50,7 @@ class Draws:
         """`count` integers below 2^32 for each sample: int64 [n, count]."""
         blocks = -(-count // 4)
         block = torch.arange(blocks, device=index.device)
-        step = torch.as_tensor(step, dtype=torch.int64, device=index.device)
+        step = torch.as_tensor(step, dtype=torch.int64, device=index.device).reshape(-1, 1)
         shape = (len(index), blocks)
         counter = torch.stack(
             (

@@ -1,0 +1,40 @@
+"""The manifest of a stage's inputs: relative path, size and SHA-256 of each file, and one hash over all.
+
+Sums are remembered by size, modification time and inode, so that a second run over ten thousand files reads none.
+"""
+
+from pathlib import Path
+
+from synthoma.recipe import content_hash
+from synthoma.run import file_sha256, read_json, write_json
+
+
+def manifest_hash(paths: list[Path], memory: Path) -> str:
+    """Hash over every file below `paths` (folders or files); `memory` is a JSON file that remembers the sums.
+
+    Hidden files are left out. The hash depends on relative paths and contents, not on where the folder lies.
+    """
+    remembered: dict[str, list[object]] = read_json(memory) if memory.exists() else {}
+    current: dict[str, list[object]] = {}
+    lines: list[list[object]] = []
+    for number, path in enumerate(paths):
+        for file in _files(path):
+            status = file.stat()
+            identity = [status.st_size, status.st_mtime_ns, status.st_ino]
+            known = remembered.get(str(file))
+            digest = known[3] if known and known[:3] == identity else file_sha256(file)
+            current[str(file)] = [*identity, digest]
+            relative = file.relative_to(path).as_posix() if path.is_dir() else ""
+            lines.append([number, relative, status.st_size, digest])
+    if current != remembered:
+        write_json(memory, current)
+    return content_hash(lines)
+
+
+def _files(path: Path) -> list[Path]:
+    """The file itself, or all files below a folder, in the order of their names, without hidden ones."""
+    if path.is_file():
+        return [path]
+    return sorted(
+        file for file in path.rglob("*") if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    )

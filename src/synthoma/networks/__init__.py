@@ -1,0 +1,1 @@
+"""Layers and networks: generators, discriminators, feature extractors. Plain tensors in, plain tensors out."""

@@ -1,0 +1,5 @@
+"""Use of a released generator: images on disk with their provenance."""
+
+from synthoma.synthesis.write_images import Written, write_images
+
+__all__ = ["Written", "write_images"]

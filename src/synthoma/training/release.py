@@ -1,0 +1,69 @@
+"""From a finished training to the released model: which weights, and what is told about them."""
+
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+import synthoma
+from synthoma.model import Model
+from synthoma.training import checkpoint
+from synthoma.training.averaging import with_measured_statistics
+from synthoma.training.session import Session
+
+
+def release(session: Session) -> dict[str, Any]:
+    """Write RUN/model from the best checkpoint by validation KID, or from the last average where none could be chosen.
+
+    Returns what was released and why; the card is a short one until the report has been written.
+    """
+    best = session.state.counters.best
+    average = session.state.average
+    chosen = {"images_seen": session.state.counters.images_seen, "why": "last average (too few validation images to choose)"}
+    if best:
+        folder = session.run.checkpoints / f"{best['images_seen']:09d}"
+        checkpoint.check_whole(folder)
+        average.load_state_dict(load_file(folder / "average.safetensors"))
+        chosen = {"images_seen": best["images_seen"], "why": best["why"]}
+    network = with_measured_statistics(average, session.recipe.model.latent, session.labels, session.device)
+    info = model_info(session, chosen["images_seen"])
+    Model.save(Path(session.run.model), network, info, short_card(info))
+    return chosen
+
+
+def model_info(session: Session, images_seen: int) -> dict[str, Any]:
+    """What model.json says: architecture, classes, encoding, and where it comes from."""
+    dataset, recipe = session.dataset, session.recipe
+    counts = dataset.info["counts"]["train"]
+    return {
+        "name": recipe.name,
+        "title": recipe.title,
+        "family": recipe.model.family,
+        "networks": recipe.model.model_dump(mode="json"),
+        "classes": session.classes,
+        "class_counts": counts if session.classes else {},
+        "channels": dataset.channels,
+        "size": list(dataset.size),
+        "latent": recipe.model.latent,
+        "encoding": dict(dataset.info["encoding"]),
+        "images_seen": images_seen,
+        "recipe_hash": recipe.part_hash(),
+        "dataset": {
+            "content": dataset.content_hash,
+            "cohort": dataset.cohort_hash,
+            "counts": dataset.info["counts"],
+            **dataset.info["data"],
+        },
+        "synthoma": synthoma.__version__,
+    }
+
+
+def short_card(info: dict[str, Any]) -> str:
+    """The model card as far as training alone can write it."""
+    classes = f"Classes: {', '.join(info['classes'])}.\n\n" if info["classes"] else ""
+    return (
+        f"# {info['title'] or info['name']}\n\nA generator of synthetic images ({'x'.join(map(str, info['size']))}, "
+        f"{info['channels']} channel(s)), trained with synthoma {info['synthoma']}.\n\n{classes}"
+        "**Synthetic images, not for diagnosis.** Not evaluated yet: `synthoma evaluate` measures it, `synthoma report` "
+        "completes this card.\n"
+    )

@@ -1,0 +1,52 @@
+"""What one watches while a network learns: the same latents, drawn again and again."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from synthoma.draws import Draws
+from synthoma.pictures import grid, to_uint8, write_gif, write_png
+from synthoma.recipe import Recipe
+
+COLUMNS = 8
+LONGEST_GIF = 60  # frames; more are thinned out evenly
+
+
+def write_samples(folder: Path, images_seen: int, network: nn.Module, recipe: Recipe, classes: list[str], device: torch.device) -> None:
+    """`folder/<images seen>.png`: a row a class with the same latents in each, or eight rows without classes."""
+    rows = len(classes) or COLUMNS
+    index = torch.arange(COLUMNS if classes else rows * COLUMNS, device=device)
+    z = Draws(0, "sample grid").normal(0, index, (recipe.model.latent,))
+    labels = None
+    if classes:
+        z = z.repeat(rows, 1)
+        labels = torch.arange(rows, device=device).repeat_interleave(COLUMNS)
+    with torch.no_grad():
+        images = torch.cat([network(part, None if labels is None else labels[i : i + len(part)]) for i, part in _parts(z)])
+    low, high = recipe.model.range
+    picture = grid(to_uint8(images.cpu().numpy(), low, high), COLUMNS, row_labels=classes or None)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_png(picture, folder / f"{images_seen:09d}.png")
+
+
+def _parts(z: torch.Tensor, batch: int = 64) -> list[tuple[int, torch.Tensor]]:
+    return [(start, z[start : start + batch]) for start in range(0, len(z), batch)]
+
+
+def write_progress(folder: Path) -> None:
+    """`progress.gif` of all grids in the folder."""
+    files = sorted(folder.glob("[0-9]*.png"))
+    if len(files) > LONGEST_GIF:
+        files = [files[i] for i in np.linspace(0, len(files) - 1, LONGEST_GIF).round().astype(int)]
+    if files:
+        write_gif([Image.open(file).convert("RGB") for file in files], folder / "progress.gif", seconds=0.25)
+
+
+def remove_later(folder: Path, images_seen: int) -> None:
+    """Remove grids that were drawn after the checkpoint that is resumed from."""
+    for file in folder.glob("[0-9]*.png"):
+        if int(file.stem) > images_seen:
+            file.unlink()
