@@ -2,8 +2,8 @@
 
 Binkowski et al., "Demystifying MMD GANs", ICLR 2018. Kernel k(a, b) = (a.b / d + 1)^3 for features of dimension d;
 MMD^2 = mean k(x, x') + mean k(y, y') - 2 mean k(x, y) over pairs of different images (Gretton et al., JMLR 2012,
-eq. 3). All images enter at once: the mean over random subsets of the original estimates the same number with more noise.
-Being unbiased it may be negative, and it is near zero for equal distributions at every n.
+eq. 3). All images enter at once: the mean over random subsets, as the original has it, estimates the
+same number with more noise. Being unbiased it may be negative, and is near zero for equal distributions at every n.
 """
 
 from typing import NamedTuple

@@ -32,7 +32,7 @@ def permutation(count: int, seed: int, purpose: str, step: int) -> Tensor:
 
 
 def half_samples(count: int, repetitions: int, seed: int, purpose: str) -> Tensor:
-    """Choices of half of `count` groups, Boolean [repetitions, count]; half of odd counts is above and below in turn."""
+    """Choices of half of `count` groups, Boolean [repetitions, count]; odd ones are cut above and below in turn."""
     if count < 2:
         raise EvaluationError("half-samples need at least two groups.")
     chosen = torch.zeros(repetitions, count, dtype=torch.bool)
