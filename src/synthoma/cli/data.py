@@ -1,0 +1,56 @@
+"""`phantom` and `prepare`: images in."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthoma.cli.console import ConsoleObserver, console, print_json
+from synthoma.cli.options import Groups, Json, Set, Workers
+from synthoma.recipe import load_recipe
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(phantom)
+    app.command()(prepare)
+
+
+def phantom(
+    kind: Annotated[str, typer.Argument(help="skin, chest-ct or chest-xray.")],
+    folder: Annotated[Path, typer.Argument(help="A folder that is empty or does not exist.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of pictures.")] = 900,
+    size: Annotated[int | None, typer.Option(min=16, help="Pixels a side.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Draw made-up pictures to try things with: real JPEG and PNG files in class folders, with groups.csv.
+
+    Example: `synthoma phantom skin phantoms/skin --count 900`
+    """
+    from synthoma.phantoms import write_phantom
+
+    report = write_phantom(kind, folder, count=count, size=size, seed=seed)
+    console.print(str(report), markup=False)
+
+
+def prepare(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe or a YAML file.")],
+    data: Annotated[Path, typer.Option(help="Folder or file with the raw images.")],
+    out: Annotated[Path, typer.Option(help="The dataset folder.")],
+    settings: Set = None,
+    groups: Groups = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Raw files to a dataset: decode, resize, find duplicates, split by patient, freeze.
+
+    Example: `synthoma prepare skin-cgan --data skin9 --out data/skin64`
+    """
+    from synthoma.workflow import prepare_dataset
+
+    resolved = load_recipe(recipe, settings or [])
+    with ConsoleObserver(quiet=as_json) as observer:
+        result = prepare_dataset(resolved, data, out, observer, groups, workers)
+    if as_json:
+        print_json({"dataset": str(out), **dict(result.dataset.info)})
+    else:
+        console.print(f"The dataset is in {out}: {len(result.dataset)} images. Look at {out / 'private' / 'overview.png'}")

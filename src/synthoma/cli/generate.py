@@ -1,0 +1,45 @@
+"""`generate`: images out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthoma.cli.console import ConsoleObserver, console, print_json
+from synthoma.cli.options import Json
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(generate)
+
+
+def generate(
+    model: Annotated[Path, typer.Argument(help="A model folder, such as RUN/model.")],
+    out: Annotated[Path, typer.Option(help="Folder for the images and manifest.parquet.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 16,
+    label: Annotated[str | None, typer.Option("--class", help="Class of all images; left out, classes as in training.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Make synthetic images and a manifest of where each one comes from.
+
+    Example: `synthoma generate runs/skin/model --class melanoma --count 100 --seed 7 --out melanoma`
+    """
+    from synthoma.model import Model
+    from synthoma.synthesis import write_images
+
+    loaded = Model.load(model, device)
+    done = 0
+    with ConsoleObserver(quiet=as_json) as observer:
+
+        def progress(number: int) -> None:
+            nonlocal done
+            done += number
+            observer.progress("Generating", done, count)
+
+        written = write_images(loaded, out, count, label, seed, progress)
+    if as_json:
+        print_json({"folder": str(out), "count": written.count, "classes": written.classes, "model_hash": written.model_hash})
+    else:
+        console.print(f"{written.count} images and manifest.parquet are in {out}. Synthetic: not for diagnosis.")

@@ -1,0 +1,264 @@
+"""A recipe's stages in order: prepare, train, evaluate, report. Cached by content; what every face calls.
+
+Each stage takes the folder that the earlier one left, so a person, a pipeline on another machine and a test all enter
+by the same door. A stage's key is its version, the part of the recipe that it depends on, and the hashes of its inputs.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from synthoma import training
+from synthoma.dataset import Dataset
+from synthoma.errors import DatasetError, EvaluationError, SynthomaError
+from synthoma.evaluation.fidelity import evaluate_fidelity
+from synthoma.evaluation.imagesets import ImageSet, image_set_from_dataset
+from synthoma.evaluation.neighbours import nearest_training
+from synthoma.formats.manifest import manifest_hash
+from synthoma.model import Model
+from synthoma.preparation import PreparationResult, prepare
+from synthoma.recipe import Recipe, content_hash
+from synthoma.report import model_card, write_report
+from synthoma.run import Run, file_sha256, read_json, write_atomically, write_json
+from synthoma.sources import open_source
+from synthoma.training.checkpoint import checkpoint_folders
+from synthoma.training.start import prepare_run, read_recipe
+
+# Raised when what a stage writes changes its meaning, so that older results are made anew.
+VERSIONS = {"prepare": 1, "train": 1, "evaluate": 1, "report": 1}
+NEIGHBOURS_SHOWN = 32
+
+
+class Observer(Protocol):
+    """What a face shows of a running workflow."""
+
+    def say(self, message: str) -> None: ...
+
+    def warn(self, message: str) -> None: ...
+
+    def row(self, row: dict[str, Any], total_images: int) -> None: ...
+
+    def progress(self, what: str, done: int, total: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a workflow did: the stages that ran and those whose results were up to date."""
+
+    run: Run
+    ran: list[str]
+    skipped: list[str]
+
+
+def prepare_dataset(
+    recipe: Recipe, data: Path, out: Path, observer: Observer, groups: Path | None = None, workers: int | None = None
+) -> PreparationResult:
+    """Read raw files into a dataset folder, and say what happened to them."""
+    source = open_source(data, recipe.source, groups)
+    result = prepare(source, recipe, out, workers=workers, progress=lambda done, total: observer.progress("Preparing", done, total))
+    for note in result.notes:
+        observer.say(note)
+    for warning in result.warnings:
+        observer.warn(warning)
+    return result
+
+
+def train_run(recipe: Recipe, dataset: Path, out: Path, observer: Observer) -> Model:
+    """Begin a run on a prepared dataset, or go on with it."""
+    run = Run(out)
+    opened = Dataset.open(dataset)
+    prepare_run(run, recipe)
+    remember_dataset(run, dataset)
+    return training.train(run, opened, observer)
+
+
+def resume_run(path: Path, observer: Observer) -> Model:
+    """Go on with a run from its newest checkpoint."""
+    run = Run(path)
+    read_recipe(run)
+    return training.train(run, run_dataset(run), observer)
+
+
+def run_recipe(
+    recipe: Recipe,
+    data: Path | None,
+    out: Path,
+    observer: Observer,
+    *,
+    dataset: Path | None = None,
+    groups: Path | None = None,
+    workers: int | None = None,
+) -> Outcome:
+    """All stages from raw files (`data`) or a prepared dataset to the report; those that are up to date are skipped."""
+    run = Run(out)
+    prepare_run(run, recipe)
+    stages = _Stages(run)
+    if dataset is None:
+        if data is None:
+            raise DatasetError("give --data PATH with the raw files, or --dataset DIR with a prepared dataset.")
+        dataset = run.own_dataset
+        _prepare_stage(stages, recipe, data, observer, groups, workers)
+    remember_dataset(run, dataset)
+    opened = Dataset.open(dataset)
+    key = content_hash([VERSIONS["train"], recipe.part_hash("preparation", "model", "training"), opened.content_hash])
+    stages.run("train", key, lambda: training.train(run, opened, observer), present=(run.model / "model.json").exists())
+    _evaluate_stage(stages, recipe, opened, observer)
+    _report_stage(stages, opened, observer)
+    return Outcome(run, stages.ran, stages.skipped)
+
+
+def evaluate_run(path: Path, observer: Observer) -> dict[str, Any]:
+    """Measure the model of a run against the frozen test split; leaves evaluation/fidelity.json."""
+    run = Run(path)
+    _evaluate(run, read_recipe(run), run_dataset(run), observer)
+    result: dict[str, Any] = read_json(run.evaluation / "fidelity.json")
+    return result
+
+
+def report_run(path: Path) -> tuple[Path, Path]:
+    """Write both reports and the model card from the run's files."""
+    run = Run(path)
+    read_recipe(run)
+    return _report(run, run_dataset(run))
+
+
+def remember_dataset(run: Run, dataset: Path) -> None:
+    """Write down, in the run's private folder, where its dataset lies."""
+    own = dataset.resolve() == run.own_dataset.resolve()
+    write_json(run.private / "dataset.json", {"path": "dataset" if own else str(dataset.resolve())})
+
+
+def run_dataset(run: Run) -> Dataset:
+    """The dataset of a run; refused unless it is the very one, with the very split, that the run was trained on."""
+    remembered = run.private / "dataset.json"
+    path = run.path / read_json(remembered)["path"] if remembered.exists() else run.own_dataset
+    dataset = Dataset.open(path)
+    if run.training_file.exists():
+        trained = read_json(run.training_file)["dataset"]
+        if (trained["content"], trained["cohort"]) != (dataset.content_hash, dataset.cohort_hash):
+            raise DatasetError(f"{path} is not the dataset that {run.path} was trained on, or its split was changed.")
+    return dataset
+
+
+class _Stages:
+    """The run's memory of what was done, by key."""
+
+    def __init__(self, run: Run) -> None:
+        self.of = run
+        self.ran: list[str] = []
+        self.skipped: list[str] = []
+
+    def known(self) -> dict[str, str]:
+        return dict(read_json(self.of.stages_file)) if self.of.stages_file.exists() else {}
+
+    def run(self, name: str, key: str, work: Callable[[], object], present: bool) -> None:
+        """Do the work unless it was done under this key and its result is still there."""
+        if present and self.known().get(name) == key:
+            self.skipped.append(name)
+            return
+        work()
+        write_json(self.of.stages_file, {**self.known(), name: key})
+        self.ran.append(name)
+
+
+def _prepare_stage(
+    stages: _Stages, recipe: Recipe, data: Path, observer: Observer, groups: Path | None, workers: int | None
+) -> None:
+    run = stages.of
+    if not data.exists():
+        raise SynthomaError(f"{data} does not exist; --data takes a folder or a file with images.")
+    observer.progress("Reading", 0, 0)
+    inputs = manifest_hash([data, *([groups] if groups else [])], run.private / "inputs.json")
+    key = content_hash([VERSIONS["prepare"], recipe.part_hash("source", "preparation", "data"), recipe.model.family, inputs])
+    present = (run.own_dataset / "dataset.json").exists()
+    if present and stages.known().get("prepare") != key and checkpoint_folders(run.checkpoints):
+        raise DatasetError(
+            f"The files in {data}, or how they are to be prepared, changed since {run.path} was begun. A model is never trained on "
+            "two versions of its data; use another --out."
+        )
+    stages.run("prepare", key, lambda: prepare_dataset(recipe, data, run.own_dataset, observer, groups, workers), present)
+
+
+def _evaluate_stage(stages: _Stages, recipe: Recipe, dataset: Dataset, observer: Observer) -> None:
+    run = stages.of
+    weights = [file_sha256(Path(file)) for file in recipe.evaluation.weights if Path(file).is_file()]
+    key = content_hash(
+        [VERSIONS["evaluate"], recipe.part_hash("evaluation"), read_json(run.model / "model.json")["model_hash"], dataset.content_hash, weights]
+    )
+    stages.run("evaluate", key, lambda: _evaluate(run, recipe, dataset, observer), (run.evaluation / "fidelity.json").exists())
+
+
+def _report_stage(stages: _Stages, dataset: Dataset, observer: Observer) -> None:
+    run = stages.of
+    files = [run.recipe_file, run.training_file, run.stats_file, run.evaluation / "fidelity.json", run.model / "model.json"]
+    key = content_hash([VERSIONS["report"], dataset.content_hash, *[file_sha256(file) for file in files if file.exists()]])
+    observer.progress("Reporting", 0, 0)
+    stages.run("report", key, lambda: _report(run, dataset), (run.path / "report.html").exists())
+
+
+def _evaluate(run: Run, recipe: Recipe, dataset: Dataset, observer: Observer) -> None:
+    """Generate, measure against the test split, find nearest training images; write all of it."""
+    if not (run.model / "model.json").exists():
+        raise EvaluationError(f"{run.path} has no model yet; train it first: synthoma train {run.path} --resume")
+    section = recipe.evaluation
+    model = Model.load(run.model)
+    observer.say(f"Generating {section.count} images for the evaluation.")
+    synthetic = synthetic_set(model, dataset, section.count, section.seed)
+    run.evaluation.mkdir(parents=True, exist_ok=True)
+    train, test = image_set_from_dataset(dataset, "train"), image_set_from_dataset(dataset, "test")
+    result = evaluate_fidelity(
+        synthetic,
+        test,
+        train,
+        section,
+        cache=run.private / "features",
+        weights=[Path(file) for file in section.weights],
+        progress=lambda done, total: observer.progress("Evaluating", done, total),
+    )
+    for warning in result["warnings"]:
+        observer.warn(warning)
+    neighbours = nearest_training(synthetic, train, cache=run.private / "features", top=NEIGHBOURS_SHOWN)
+    _save_npz(run.evaluation / "synthetic.npz", images=np.asarray(synthetic.images), labels=synthetic.labels)
+    write_json(run.private / "neighbours.json", neighbours)
+    write_json(run.evaluation / "fidelity.json", {**result, "model_hash": model.hash})
+
+
+def synthetic_set(model: Model, dataset: Dataset, count: int, seed: int) -> ImageSet:
+    """Generated images as a set that can be measured; each is a group of its own."""
+    samples = model.generate(count, seed=seed)
+    # A model without classes has -1 everywhere; class indices of the model are those of its dataset.
+    return ImageSet(
+        images=samples.images,
+        labels=samples.labels,
+        classes=dataset.classes,
+        groups=np.array([f"S{i}" for i in range(count)]),
+        content=content_hash([model.hash, seed, count]),
+    )
+
+
+def _report(run: Run, dataset: Dataset) -> tuple[Path, Path]:
+    pages = write_report(run, dataset)
+    if (run.model / "model.json").exists():
+        write_atomically(run.model / "README.md", model_card(run))
+    return pages
+
+
+def _save_npz(path: Path, **arrays: Any) -> None:
+    aside = path.with_name(f".{path.name}.part.npz")
+    np.savez_compressed(aside, **arrays)
+    aside.replace(path)
+
+
+__all__: Sequence[str] = [
+    "Observer",
+    "Outcome",
+    "evaluate_run",
+    "prepare_dataset",
+    "report_run",
+    "resume_run",
+    "run_recipe",
+    "train_run",
+]

@@ -1,0 +1,209 @@
+"""Networks: the seeds' shapes and parameter counts, both dimensions, dtypes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import nn
+
+from synthoma.errors import RecipeError
+from synthoma.families import FAMILIES, ImageSpace, build_family
+from synthoma.networks.layers import initialise, same_kernel_padding
+from synthoma.recipe import ModelSection, Recipe, TrainingSection, load_recipe
+
+CPU = torch.device("cpu")
+
+
+def count(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+@contextmanager
+def feature_shapes(network: nn.Module) -> Iterator[list[tuple[int, ...]]]:
+    """Shapes [c, *spatial] after the stem and after each block."""
+    shapes: list[tuple[int, ...]] = []
+    modules = [getattr(network, "stem", None), *network.blocks]
+    hooks = [m.register_forward_hook(lambda m, i, o: shapes.append(tuple(o.shape[1:]))) for m in modules if m is not None]
+    yield shapes
+    for hook in hooks:
+        hook.remove()
+
+
+def build(name: str, classes: int, channels: int) -> tuple[nn.Module, nn.Module, Recipe]:
+    recipe = load_recipe(name)
+    family = build_family(recipe.model, recipe.training, ImageSpace((64, 64), channels, classes), CPU)
+    return family.generator, family.discriminator, recipe
+
+
+def test_cgan_feature_maps_are_those_of_the_seed() -> None:
+    generator, discriminator, _ = build("skin-cgan", 9, 3)
+    labels = torch.tensor([0, 8])
+    with feature_shapes(generator) as shapes:
+        image = generator(torch.randn(2, 100), labels)
+    # Dense(8*8*256) is flat until its reshape; then 16x16x128, 32x32x64, 64x64x3.
+    assert shapes == [(8 * 8 * 256,), (128, 16, 16), (64, 32, 32), (3, 64, 64)]
+    with feature_shapes(discriminator) as shapes:
+        logits = discriminator(image, labels)
+    assert shapes == [(64, 32, 32), (128, 16, 16), (256, 8, 8)]
+    assert logits.shape == (2,)
+    assert discriminator.score.in_features == 8 * 8 * 256
+
+
+def test_dcgan_feature_maps_are_those_of_the_seed() -> None:
+    generator, discriminator, _ = build("chest-ct-dcgan", 0, 1)
+    with feature_shapes(generator) as shapes:
+        image = generator(torch.randn(2, 100))
+    assert shapes == [(512, 4, 4), (256, 8, 8), (128, 16, 16), (64, 32, 32), (1, 64, 64)]
+    with feature_shapes(discriminator) as shapes:
+        assert discriminator(image).shape == (2,)
+    assert shapes == [(128, 32, 32), (256, 16, 16), (512, 8, 8), (1024, 4, 4)]
+
+
+def reference_dcgan(nz: int, ngf: int, ndf: int, nc: int) -> tuple[nn.Module, nn.Module]:
+    """The table of docs/recipes.md as the usual PyTorch DCGAN, written independently of ours."""
+
+    def up(i: int, o: int, s: int, p: int) -> list[nn.Module]:
+        return [nn.ConvTranspose2d(i, o, 4, s, p, bias=False), nn.BatchNorm2d(o), nn.ReLU()]
+
+    def down(i: int, o: int) -> list[nn.Module]:
+        return [nn.Conv2d(i, o, 4, 2, 1, bias=False), nn.BatchNorm2d(o), nn.LeakyReLU(0.2)]
+
+    generator = nn.Sequential(
+        *up(nz, ngf * 8, 1, 0), *up(ngf * 8, ngf * 4, 2, 1), *up(ngf * 4, ngf * 2, 2, 1), *up(ngf * 2, ngf, 2, 1),
+        nn.ConvTranspose2d(ngf, nc, 4, 2, 1, bias=False), nn.Tanh(),
+    )  # fmt: skip
+    discriminator = nn.Sequential(
+        nn.Conv2d(nc, ndf, 4, 2, 1, bias=False), nn.LeakyReLU(0.2), *down(ndf, ndf * 2), *down(ndf * 2, ndf * 4),
+        *down(ndf * 4, ndf * 8), nn.Conv2d(ndf * 8, 1, 4, 1, 0, bias=False), nn.Sigmoid(),
+    )  # fmt: skip
+    return generator, discriminator
+
+
+@pytest.mark.parametrize(("name", "ngf", "ndf"), [("chest-ct-dcgan", 64, 128), ("chest-xray-dcgan", 128, 128)])
+def test_dcgan_parameters_equal_an_independent_build(name: str, ngf: int, ndf: int) -> None:
+    generator, discriminator, recipe = build(name, 0, 1)
+    reference = reference_dcgan(recipe.model.latent, ngf, ndf, 1)
+    assert (count(generator), count(discriminator)) == (count(reference[0]), count(reference[1]))
+
+
+def reference_cgan(classes: int, latent: int, embedding: int) -> tuple[nn.Module, nn.Module]:
+    """The table of docs/recipes.md in plain PyTorch layers."""
+    generator = nn.ModuleList(
+        [
+            nn.Embedding(classes, embedding),
+            nn.Linear(latent + embedding, 8 * 8 * 256, bias=False),
+            nn.BatchNorm1d(8 * 8 * 256),
+            nn.ConvTranspose2d(256, 128, 4, 2, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ConvTranspose2d(128, 64, 4, 2, 1, bias=False),
+            nn.BatchNorm2d(64),
+            nn.ConvTranspose2d(64, 3, 4, 2, 1),
+        ]
+    )
+    discriminator = nn.ModuleList(
+        [
+            nn.Embedding(classes, 64 * 64),
+            nn.Conv2d(4, 64, 4, 2, 1),
+            nn.Conv2d(64, 128, 4, 2, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.Conv2d(128, 256, 4, 2, 1, bias=False),
+            nn.BatchNorm2d(256),
+            nn.Linear(8 * 8 * 256, 1),
+        ]
+    )
+    return generator, discriminator
+
+
+def test_cgan_parameters_equal_an_independent_build() -> None:
+    generator, discriminator, recipe = build("skin-cgan", 9, 3)
+    reference = reference_cgan(9, recipe.model.latent, recipe.model.label_embedding)
+    assert (count(generator), count(discriminator)) == (count(reference[0]), count(reference[1]))
+
+
+def test_dcgan_computes_what_the_reference_computes() -> None:
+    """Same weights, same images: the dense first and last layers are the reference's convolutions of one position."""
+    generator, discriminator, _ = build("chest-ct-dcgan", 0, 1)
+    reference_generator, reference_discriminator = reference_dcgan(100, 64, 128, 1)
+    ours = list(generator.parameters()), list(discriminator.parameters())
+    for mine, theirs in zip(ours, (reference_generator, reference_discriminator), strict=True):
+        with torch.no_grad():
+            for a, b in zip(mine, theirs.parameters(), strict=True):
+                # The first layer's matrix is the transposed kernel; all others differ in shape only.
+                b.copy_(a.T.reshape(b.shape) if a.ndim == 2 and a.shape[0] > 1 else a.reshape(b.shape))
+    z = torch.randn(4, 100)
+    images = reference_generator(z[:, :, None, None])
+    torch.testing.assert_close(generator(z), images, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(discriminator(images).sigmoid(), reference_discriminator(images).flatten(), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize(("size", "channels"), [((16, 16), 1), ((16, 24), 3), ((8, 8, 16), 1)])
+def test_both_dimensions_and_oblong_sizes(family: str, size: tuple[int, ...], channels: int) -> None:
+    model = ModelSection(family=family, latent=8, generator_widths=[16, 8], discriminator_widths=[8, 16], label_embedding=4)
+    built = build_family(model, TrainingSection(), ImageSpace(size, channels, 3), CPU)
+    labels = torch.tensor([0, 1, 2, 0]) if built.conditional else None
+    images = built.generator(torch.randn(4, 8), labels)
+    assert images.shape == (4, channels, *size)
+    assert images.abs().max() <= 1
+    logits = built.discriminator(images, labels)
+    assert logits.shape == (4,)
+    logits.sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in built.generator.parameters())
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_bf16_stays_near_fp32_and_returns_fp32(family: str) -> None:
+    model = ModelSection(family=family, latent=8, generator_widths=[16, 8], discriminator_widths=[8, 16], label_embedding=4)
+    built = build_family(model, TrainingSection(), ImageSpace((16, 16), 3, 3), CPU)
+    labels = torch.tensor([0, 1, 2, 0]) if built.conditional else None
+    z = torch.randn(4, 8)
+    exact = built.generator(z, labels)
+    built.generator.compute_dtype = torch.bfloat16
+    rough = built.generator(z, labels)
+    assert rough.dtype == torch.float32
+    assert (rough - exact).abs().max() < 0.1 * exact.abs().max()
+
+
+def test_the_label_matters() -> None:
+    generator, discriminator, _ = build("skin-cgan", 9, 3)
+    generator.eval()
+    z = torch.randn(1, 100)
+    images = generator(z.repeat(2, 1), torch.tensor([0, 1]))
+    assert not torch.allclose(images[0], images[1])
+    logits = discriminator.eval()(images[:1].repeat(2, 1, 1, 1), torch.tensor([0, 1]))
+    assert not torch.allclose(logits[0], logits[1])
+
+
+def test_initialisation_is_the_seed_s_and_no_no_op() -> None:
+    generator, _, _ = build("chest-ct-dcgan", 0, 1)
+    weight = generator.blocks[0][0].weight
+    assert abs(float(weight.detach().std()) - 0.02) < 0.001
+    again, _, _ = build("chest-ct-dcgan", 0, 1)
+    assert torch.equal(weight, again.blocks[0][0].weight)
+    initialise(again, "xavier", torch.Generator().manual_seed(0))
+    assert not torch.equal(weight, again.blocks[0][0].weight)
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "message"),
+    [
+        ({"family": "dcgam"}, (64, 64), "did you mean 'dcgan'"),
+        ({}, (60, 60), "multiple of 16"),
+        ({"kernel": 3}, (64, 64), "model.kernel"),
+    ],
+)
+def test_what_does_not_fit_is_explained(model: dict[str, object], size: tuple[int, ...], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        build_family(ModelSection(**model), TrainingSection(), ImageSpace(size, 1, 0), CPU)  # type: ignore[arg-type]
+
+
+def test_a_conditional_family_needs_two_classes() -> None:
+    with pytest.raises(RecipeError, match="at least two classes"):
+        build_family(ModelSection(family="cgan"), TrainingSection(), ImageSpace((64, 64), 3, 1), CPU)
+
+
+def test_kernels_that_halve_exactly() -> None:
+    assert [same_kernel_padding(k) for k in (4, 6)] == [1, 2]
+    with pytest.raises(ValueError, match="even kernel"):
+        same_kernel_padding(5)
