@@ -1,0 +1,169 @@
+"""Arrays to pictures that a person looks at: grids, contact sheets, PNG and GIF files.
+
+Pure: numpy and Pillow only, nothing is remembered. A volume is shown by its three middle slices, side by side.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from synthoma.errors import SynthomaError
+from synthoma.run import write_atomically
+
+BACKGROUND = (255, 255, 255)
+INK = (64, 70, 78)
+GAP_OF_SLICES = 2  # pixels between the three slices of a volume
+LEAST_SHOWN = 64  # pixels: smaller images are enlarged to about this, by whole factors
+
+
+def to_uint8(images: ArrayLike, low: float, high: float) -> NDArray[np.uint8]:
+    """Images [n, c, *spatial] with values in [low, high] as uint8 of the same shape; values outside are clipped.
+
+    Raises `SynthomaError` where a value is not a number: a picture of it would look like a black image.
+    """
+    values = np.asarray(images, dtype=np.float32)
+    if not low < high:
+        raise ValueError(f"[{low}, {high}] is no range of values.")
+    if np.isnan(values).any():
+        raise SynthomaError("cannot draw images that hold values which are not numbers (NaN); the network is broken.")
+    return np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+
+
+def flatten_volumes(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Volumes [n, c, z, y, x] as pictures [n, c, h, w]: middle slices (y, x), (z, x) and (z, y) side by side.
+
+    Pictures [n, c, y, x] are returned as they are.
+    """
+    if images.ndim == 4:
+        return images
+    if images.ndim != 5:
+        raise ValueError(f"expected images [n, c, y, x] or volumes [n, c, z, y, x], got the shape {images.shape}.")
+    z, y, x = (length // 2 for length in images.shape[2:])
+    slices = (images[:, :, z], images[:, :, :, y], images[..., x])
+    height = max(part.shape[2] for part in slices)
+    width = sum(part.shape[3] for part in slices) + 2 * GAP_OF_SLICES
+    result = np.full((*images.shape[:2], height, width), 255, dtype=np.uint8)
+    left = 0
+    for part in slices:
+        top = (height - part.shape[2]) // 2
+        result[:, :, top : top + part.shape[2], left : left + part.shape[3]] = part
+        left += part.shape[3] + GAP_OF_SLICES
+    return result
+
+
+def picture(image: NDArray[np.uint8]) -> Image.Image:
+    """One image [c, y, x] or volume [c, z, y, x] as a Pillow image: grey for one channel, colour for three.
+
+    Two channels, or more than three, are shown by their first.
+    """
+    flat = flatten_volumes(np.asarray(image, dtype=np.uint8)[None])[0]
+    if len(flat) == 3:
+        return Image.fromarray(np.ascontiguousarray(flat.transpose(1, 2, 0)))
+    return Image.fromarray(np.ascontiguousarray(flat[0]))
+
+
+def grid(
+    images: NDArray[np.uint8],
+    columns: int,
+    pad: int = 2,
+    row_labels: Sequence[str] | None = None,
+    scale: int | None = None,
+) -> Image.Image:
+    """Images uint8 [n, c, *spatial] in rows of `columns`, with `pad` pixels of white between them, as an RGB image.
+
+    row_labels: a word for each row, drawn at its left (a further row stays bare). scale: whole factor of enlargement
+    without smoothing; None enlarges images below 64 pixels. Raises `ValueError` for no images.
+    """
+    if not len(images) or columns < 1:
+        raise ValueError("a grid needs at least one image and one column.")
+    tiles = flatten_volumes(np.asarray(images, dtype=np.uint8))
+    scale = scale or max(1, LEAST_SHOWN // max(tiles.shape[2:]))
+    height, width = (length * scale for length in tiles.shape[2:])
+    rows = -(-len(tiles) // columns)
+    font = _font(max(11, min(15, height // 4)))
+    margin = _label_width(row_labels, font)
+    sheet = Image.new("RGB", (margin + columns * (width + pad) + pad, rows * (height + pad) + pad), BACKGROUND)
+    for place, tile in enumerate(tiles):
+        row, column = divmod(place, columns)
+        shown = picture(tile).resize((width, height), Image.Resampling.NEAREST)
+        sheet.paste(shown, (margin + pad + column * (width + pad), pad + row * (height + pad)))
+    draw = ImageDraw.Draw(sheet)
+    for row, label in enumerate((row_labels or [])[:rows]):
+        middle = pad + row * (height + pad) + height // 2
+        draw.text((margin - 8, middle), _words(label), fill=INK, font=font, anchor="rm")
+    return sheet
+
+
+def contact_sheet(
+    sections: Sequence[tuple[str, NDArray[np.uint8]]], columns: int = 8, pad: int = 2, scale: int | None = None
+) -> Image.Image:
+    """Titled groups of images under each other: `sections` are (title, images uint8 [n, c, *spatial])."""
+    if not sections:
+        raise ValueError("a contact sheet needs at least one section.")
+    font = _font(14)
+    heading = 26
+    grids = [(title, grid(images, columns, pad, scale=scale)) for title, images in sections]
+    width = max(picture.width for _, picture in grids)
+    sheet = Image.new("RGB", (width, sum(picture.height + heading for _, picture in grids)), BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    top = 0
+    for title, part in grids:
+        draw.text((pad + 2, top + heading // 2 + 2), _words(title, longest=80), fill=INK, font=font, anchor="lm")
+        sheet.paste(part, (0, top + heading))
+        top += part.height + heading
+    return sheet
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """The image as a PNG file without metadata: the same pixels give the same bytes."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def write_png(image: Image.Image, path: Path) -> None:
+    """Write a PNG so that a reader never sees a part of it."""
+    write_atomically(path, png_bytes(image))
+
+
+def write_gif(frames: Sequence[Image.Image], path: Path, seconds: float) -> None:
+    """Write an endless animation of `frames`, `seconds` each; the last one stays for two seconds.
+
+    Smaller frames are set on white at the top left of the largest. Raises `ValueError` for no frames.
+    """
+    if not frames:
+        raise ValueError("an animation needs at least one frame.")
+    size = (max(frame.width for frame in frames), max(frame.height for frame in frames))
+    prepared = []
+    for frame in frames:
+        sheet = Image.new("RGB", size, BACKGROUND)
+        sheet.paste(frame.convert("RGB"), (0, 0))
+        prepared.append(sheet.quantize(128, dither=Image.Dither.NONE))
+    milliseconds = round(seconds * 1000)
+    durations = [milliseconds] * (len(prepared) - 1) + [max(2000, milliseconds)]
+    buffer = io.BytesIO()
+    prepared[0].save(
+        buffer, format="GIF", save_all=True, append_images=prepared[1:], duration=durations, loop=0, optimize=False
+    )
+    write_atomically(path, buffer.getvalue())
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font, so that pictures look the same on every machine."""
+    return ImageFont.load_default(size)
+
+
+def _label_width(labels: Sequence[str] | None, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:
+    if not labels:
+        return 0
+    return 16 + max(int(font.getlength(_words(label))) for label in labels)
+
+
+def _words(name: str, longest: int = 32) -> str:
+    """A class name as it is drawn: underscores become spaces, a very long name is cut."""
+    words = " ".join(name.replace("_", " ").split())
+    return words if len(words) <= longest else words[: longest - 1] + "…"
