@@ -13,7 +13,9 @@ from synthoma.dataset import Dataset, seal_dataset
 from synthoma.recipe import content_hash
 
 
-def blob_images(count: int, channels: int, size: tuple[int, ...], classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def blob_images(
+    count: int, channels: int, size: tuple[int, ...], classes: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Gaussian blobs whose radius and colour depend on the class: uint8 [n, c, *size], labels [n]."""
     random = np.random.default_rng(seed)
     labels = np.arange(count) % max(classes, 1)
@@ -30,7 +32,13 @@ def blob_images(count: int, channels: int, size: tuple[int, ...], classes: int, 
 
 
 def make_dataset(
-    folder: Path, *, count: int = 96, channels: int = 3, size: tuple[int, ...] = (16, 16), classes: int = 3, per_group: int = 2
+    folder: Path,
+    *,
+    count: int = 96,
+    channels: int = 3,
+    size: tuple[int, ...] = (16, 16),
+    classes: int = 3,
+    per_group: int = 2,
 ) -> Dataset:
     """A valid dataset folder with groups of `per_group` images, 70/15/15 by group."""
     images, labels = blob_images(count, channels, size, classes)
@@ -55,7 +63,10 @@ def make_dataset(
     }
     pq.write_table(pa.table(table), folder / "records.parquet")
     counts = {
-        split: {name: int(sum(1 for n, s in zip(names, splits, strict=True) if n == name and s == split)) for name in sorted(set(names))}
+        split: {
+            name: int(sum(1 for n, s in zip(names, splits, strict=True) if n == name and s == split))
+            for name in sorted(set(names))
+        }
         for split in ("train", "val", "test")
     }
     info: dict[str, Any] = {

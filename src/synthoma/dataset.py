@@ -1,12 +1,12 @@
 """The prepared images on disk: one memory-mapped array, a table of records, and a frozen split.
 
-    DATASET/
-      images.npy         [n, c, *spatial]: uint8 (8-bit pictures), uint16 (16-bit grey), int16 (HU)
-      masks.npy          [n, 1, *spatial] uint8, where the source has masks
-      records.parquet    a row an image: row, key, content, label, group, split, unit, spacing, upscaled, attr.*
-      rejected.parquet   what was left out: key, label, reason
-      dataset.json       schema, recipe hash, encoding, classes, counts, licence, cohort hash, SHA-256 of each file
-      private/           links.parquet (key -> file), overview.png: whatever shows patients or names them
+DATASET/
+  images.npy         [n, c, *spatial]: uint8 (8-bit pictures), uint16 (16-bit grey), int16 (HU)
+  masks.npy          [n, 1, *spatial] uint8, where the source has masks
+  records.parquet    a row an image: row, key, content, label, group, split, unit, spacing, upscaled, attr.*
+  rejected.parquet   what was left out: key, label, reason
+  dataset.json       schema, recipe hash, encoding, classes, counts, licence, cohort hash, SHA-256 of each file
+  private/           links.parquet (key -> file), overview.png: whatever shows patients or names them
 """
 
 from collections.abc import Mapping
@@ -46,18 +46,28 @@ class Dataset:
             raise DatasetError(f"{path} is no dataset: dataset.json is missing. `synthoma prepare` makes one.")
         info = read_json(path / "dataset.json")
         if info.get("schema") != SCHEMA_VERSION:
-            raise DatasetError(f"{path} has schema {info.get('schema')}, this version reads {SCHEMA_VERSION}; prepare again.")
+            raise DatasetError(
+                f"{path} has schema {info.get('schema')}, this version reads {SCHEMA_VERSION}; prepare again."
+            )
         for name, digest in info["files"].items():
             file = path / name
             if not file.is_file():
                 raise DatasetError(f"{file} is missing; prepare the data again.")
             if (full or name.endswith(".parquet")) and file_sha256(file) != digest:
-                raise DatasetError(f"{file} was changed after it was written (its SHA-256 differs); prepare the data again.")
+                raise DatasetError(
+                    f"{file} was changed after it was written (its SHA-256 differs); prepare the data again."
+                )
         dataset = cls(path, info, pq.read_table(path / "records.parquet"))
         if dataset.images.shape[0] != len(dataset):
-            raise DatasetError(f"{path}: images.npy has {len(dataset.images)} images, records.parquet {len(dataset)} rows.")
+            raise DatasetError(
+                f"{path}: images.npy has {len(dataset.images)} images, records.parquet {len(dataset)} rows."
+            )
         check_cohort(
-            dataset.column("content"), dataset.column("group"), dataset.column("split"), info["cohort"]["hash"], str(path)
+            dataset.column("content"),
+            dataset.column("group"),
+            dataset.column("split"),
+            info["cohort"]["hash"],
+            str(path),
         )
         return dataset
 
@@ -71,7 +81,7 @@ class Dataset:
     @cached_property
     def images(self) -> NDArray[np.generic]:
         """[n, c, *spatial], memory-mapped."""
-        return np.load(self.path / "images.npy", mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+        return np.load(self.path / "images.npy", mmap_mode="r", allow_pickle=False)
 
     @property
     def classes(self) -> list[str]:
@@ -124,5 +134,10 @@ class Dataset:
 
 def seal_dataset(folder: Path, info: dict[str, Any]) -> None:
     """Write dataset.json for the files that lie in `folder`, with their SHA-256 sums."""
-    names = [name for name in ("images.npy", "masks.npy", "records.parquet", "rejected.parquet") if (folder / name).exists()]
-    write_json(folder / "dataset.json", {"schema": SCHEMA_VERSION, **info, "files": {n: file_sha256(folder / n) for n in names}})
+    names = [
+        name for name in ("images.npy", "masks.npy", "records.parquet", "rejected.parquet") if (folder / name).exists()
+    ]
+    write_json(
+        folder / "dataset.json",
+        {"schema": SCHEMA_VERSION, **info, "files": {n: file_sha256(folder / n) for n in names}},
+    )

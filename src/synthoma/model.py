@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from synthoma.draws import Draws
 from synthoma.errors import ModelError, nearest_name_hint
 from synthoma.families import ImageSpace, build_generator, is_conditional
-from synthoma.networks.layers import CHANNELS_LAST
+from synthoma.networks.layers import lay_out
 from synthoma.recipe import ModelSection, content_hash
 from synthoma.run import aside_folder, file_sha256, read_json, write_json
 
@@ -71,7 +71,7 @@ class Model:
         space = ImageSpace(tuple(info["size"]), info["channels"], len(info["classes"]))
         network = build_generator(section, space)
         network.load_state_dict(load_file(weights))
-        network.to(memory_format=CHANNELS_LAST[len(space.size)])
+        lay_out(network, len(space.size), torch.device(device))
         return cls(network.requires_grad_(False), info, torch.device(device))
 
     @staticmethod
@@ -81,7 +81,11 @@ class Model:
         weights = save(tensors)
         with aside_folder(path) as aside:
             (aside / "generator.safetensors").write_bytes(weights)
-            complete = {"schema": SCHEMA_VERSION, **info, "weights_sha256": file_sha256(aside / "generator.safetensors")}
+            complete = {
+                "schema": SCHEMA_VERSION,
+                **info,
+                "weights_sha256": file_sha256(aside / "generator.safetensors"),
+            }
             write_json(aside / "model.json", {**complete, "model_hash": content_hash(complete)})
             (aside / "README.md").write_text(card, encoding="utf-8")
 
@@ -98,9 +102,7 @@ class Model:
     def hash(self) -> str:
         return str(self.info["model_hash"])
 
-    def generate(
-        self, count: int, label: str | Sequence[str] | None = None, seed: int = 0, start: int = 0
-    ) -> Samples:
+    def generate(self, count: int, label: str | Sequence[str] | None = None, seed: int = 0, start: int = 0) -> Samples:
         """Images `start` .. `start + count - 1` of the stream of `seed`.
 
         label: one class for all, or one for each image; None draws classes as often as they occur in the training set.

@@ -5,6 +5,7 @@ A recipe is YAML: shipped (`synthoma recipes`), a file of the user's, or the `re
 Units are in the names (`kimg`: thousands of real images shown to the discriminator) or in the descriptions.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -89,12 +90,16 @@ class ModelSection(Section):
     family: str = Field("dcgan", description="entry of the registry: dcgan, cgan")
     latent: int = Field(100, gt=0, description="length of z")
     generator_widths: list[int] = Field([512, 256, 128, 64], description="channels, coarse to fine; one doubling each")
-    discriminator_widths: list[int] = Field([64, 128, 256, 512], description="channels, fine to coarse; one halving each")
+    discriminator_widths: list[int] = Field(
+        [64, 128, 256, 512], description="channels, fine to coarse; one halving each"
+    )
     kernel: int = Field(4, description="kernel of the strided convolutions; 4 with stride 2 leaves no checkerboard")
     label_embedding: int = Field(50, gt=0, description="cgan: length of the generator's label embedding")
     output: Literal["tanh", "linear"] = Field("tanh", description="last activation of the generator")
     range: tuple[float, float] = Field((-1.0, 1.0), description="range of the images that the networks see")
-    initialisation: Literal["normal", "xavier"] = Field("normal", description="normal: N(0, 0.02) as DCGAN; xavier: as Keras")
+    initialisation: Literal["normal", "xavier"] = Field(
+        "normal", description="normal: N(0, 0.02) as DCGAN; xavier: as Keras"
+    )
 
     @model_validator(mode="after")
     def _range_fits_output(self) -> "ModelSection":
@@ -131,6 +136,7 @@ class TrainingSection(Section):
     tick_kimg: float = Field(1.0, gt=0, description="a line in stats.jsonl every so often")
     sample_kimg: float = Field(10.0, gt=0, description="a grid of samples every so often")
     checkpoint_kimg: float = Field(10.0, gt=0, description="a checkpoint, and the validation KID, every so often")
+    tensorboard: bool = Field(False, description="also write TensorBoard events (extra: track)")
     keep: int = Field(3, ge=1, description="how many of the latest checkpoints stay; the best one always does")
 
     @field_validator("real_labels", "fake_labels")
@@ -220,10 +226,8 @@ def apply_settings(values: dict[str, Any], settings: Iterable[str]) -> dict[str,
             raise RecipeError(f"--set {setting}: the value is not valid YAML ({error}).") from error
         # YAML 1.1 reads 1e-4 as text; a recipe means the number.
         if isinstance(value, str):
-            try:
+            with contextlib.suppress(ValueError):
                 value = float(value)
-            except ValueError:
-                pass
         node = result
         *parents, last = key.strip().split(".")
         for parent in parents:
@@ -254,7 +258,11 @@ def _explain(problem: Any) -> str:
     if problem["type"] == "missing":
         return f"'{key}' is missing."
     message = problem["msg"].removeprefix("Value error, ")
-    return f"'{key}': {message} (got {problem.get('input')!r})" if problem["type"] != "value_error" else f"'{key}': {message}"
+    return (
+        f"'{key}': {message} (got {problem.get('input')!r})"
+        if problem["type"] != "value_error"
+        else f"'{key}': {message}"
+    )
 
 
 def _known_keys(sections: list[str]) -> list[str]:

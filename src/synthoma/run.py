@@ -111,7 +111,9 @@ class Run:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise TrainingError(f"{self.path} is in use by another synthoma process; wait for it or stop it.") from error
+                raise TrainingError(
+                    f"{self.path} is in use by another synthoma process; wait for it or stop it."
+                ) from error
             yield
 
     def stats(self) -> list[dict[str, Any]]:

@@ -58,7 +58,9 @@ def prepare_dataset(
 ) -> PreparationResult:
     """Read raw files into a dataset folder, and say what happened to them."""
     source = open_source(data, recipe.source, groups)
-    result = prepare(source, recipe, out, workers=workers, progress=lambda done, total: observer.progress("Preparing", done, total))
+    result = prepare(
+        source, recipe, out, workers=workers, progress=lambda done, total: observer.progress("Preparing", done, total)
+    )
     for note in result.notes:
         observer.say(note)
     for warning in result.warnings:
@@ -172,29 +174,49 @@ def _prepare_stage(
         raise SynthomaError(f"{data} does not exist; --data takes a folder or a file with images.")
     observer.progress("Reading", 0, 0)
     inputs = manifest_hash([data, *([groups] if groups else [])], run.private / "inputs.json")
-    key = content_hash([VERSIONS["prepare"], recipe.part_hash("source", "preparation", "data"), recipe.model.family, inputs])
+    key = content_hash(
+        [VERSIONS["prepare"], recipe.part_hash("source", "preparation", "data"), recipe.model.family, inputs]
+    )
     present = (run.own_dataset / "dataset.json").exists()
     if present and stages.known().get("prepare") != key and checkpoint_folders(run.checkpoints):
         raise DatasetError(
             f"The files in {data}, or how they are to be prepared, changed since {run.path} was begun. A model is never trained on "
             "two versions of its data; use another --out."
         )
-    stages.run("prepare", key, lambda: prepare_dataset(recipe, data, run.own_dataset, observer, groups, workers), present)
+    stages.run(
+        "prepare", key, lambda: prepare_dataset(recipe, data, run.own_dataset, observer, groups, workers), present
+    )
 
 
 def _evaluate_stage(stages: _Stages, recipe: Recipe, dataset: Dataset, observer: Observer) -> None:
     run = stages.of
     weights = [file_sha256(Path(file)) for file in recipe.evaluation.weights if Path(file).is_file()]
     key = content_hash(
-        [VERSIONS["evaluate"], recipe.part_hash("evaluation"), read_json(run.model / "model.json")["model_hash"], dataset.content_hash, weights]
+        [
+            VERSIONS["evaluate"],
+            recipe.part_hash("evaluation"),
+            read_json(run.model / "model.json")["model_hash"],
+            dataset.content_hash,
+            weights,
+        ]
     )
-    stages.run("evaluate", key, lambda: _evaluate(run, recipe, dataset, observer), (run.evaluation / "fidelity.json").exists())
+    stages.run(
+        "evaluate", key, lambda: _evaluate(run, recipe, dataset, observer), (run.evaluation / "fidelity.json").exists()
+    )
 
 
 def _report_stage(stages: _Stages, dataset: Dataset, observer: Observer) -> None:
     run = stages.of
-    files = [run.recipe_file, run.training_file, run.stats_file, run.evaluation / "fidelity.json", run.model / "model.json"]
-    key = content_hash([VERSIONS["report"], dataset.content_hash, *[file_sha256(file) for file in files if file.exists()]])
+    files = [
+        run.recipe_file,
+        run.training_file,
+        run.stats_file,
+        run.evaluation / "fidelity.json",
+        run.model / "model.json",
+    ]
+    key = content_hash(
+        [VERSIONS["report"], dataset.content_hash, *[file_sha256(file) for file in files if file.exists()]]
+    )
     observer.progress("Reporting", 0, 0)
     stages.run("report", key, lambda: _report(run, dataset), (run.path / "report.html").exists())
 

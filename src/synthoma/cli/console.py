@@ -40,7 +40,9 @@ class ConsoleObserver:
             self.live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.live:
             self.live.stop()
 
@@ -60,7 +62,9 @@ class ConsoleObserver:
     def row(self, row: dict[str, Any], total_images: int) -> None:
         """A row of stats.jsonl."""
         if row["kind"] == "validation":
-            self.say(f"{row['images_seen'] / 1000:8.1f} kimg  validation KID {row['kid']:.4f} (standard error {row['kid_se']:.4f})")
+            self.say(
+                f"{row['images_seen'] / 1000:8.1f} kimg  validation KID {row['kid']:.4f} (standard error {row['kid_se']:.4f})"
+            )
             return
         seen = row["images_seen"]
         left = (total_images - seen) / max(row["images_per_second"], 1e-9)

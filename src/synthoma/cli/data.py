@@ -53,4 +53,6 @@ def prepare(
     if as_json:
         print_json({"dataset": str(out), **dict(result.dataset.info)})
     else:
-        console.print(f"The dataset is in {out}: {len(result.dataset)} images. Look at {out / 'private' / 'overview.png'}")
+        console.print(
+            f"The dataset is in {out}: {len(result.dataset)} images. Look at {out / 'private' / 'overview.png'}"
+        )

@@ -19,7 +19,9 @@ def evaluate(
     run: Annotated[Path | None, typer.Argument(help="A run folder; or give --real and --synthetic.")] = None,
     real: Annotated[Path | None, typer.Option(help="Image tree or dataset of real images.")] = None,
     synthetic: Annotated[Path | None, typer.Option(help="Image tree of synthetic images.")] = None,
-    weights: Annotated[list[Path] | None, typer.Option(help="Weights of a known feature extractor. May be repeated.")] = None,
+    weights: Annotated[
+        list[Path] | None, typer.Option(help="Weights of a known feature extractor. May be repeated.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure how far synthetic images are from real ones, each number with its interval and its floor.
@@ -33,10 +35,10 @@ def evaluate(
     if (run is None) == (real is None or synthetic is None):
         raise typer.BadParameter("give either the folder of a run, or both --real and --synthetic.")
     with ConsoleObserver(quiet=as_json) as observer:
-        if run is not None:
+        if real is None or synthetic is None:
+            assert run is not None
             result = evaluate_run(run, observer)
         else:
-            assert real is not None and synthetic is not None
             result = evaluate_folders(real, synthetic, EvaluationSection(), weights=weights or [])
             for warning in result["warnings"]:
                 observer.warn(warning)

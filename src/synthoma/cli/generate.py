@@ -17,7 +17,9 @@ def generate(
     model: Annotated[Path, typer.Argument(help="A model folder, such as RUN/model.")],
     out: Annotated[Path, typer.Option(help="Folder for the images and manifest.parquet.")],
     count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 16,
-    label: Annotated[str | None, typer.Option("--class", help="Class of all images; left out, classes as in training.")] = None,
+    label: Annotated[
+        str | None, typer.Option("--class", help="Class of all images; left out, classes as in training.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     as_json: Json = False,
@@ -40,6 +42,8 @@ def generate(
 
         written = write_images(loaded, out, count, label, seed, progress)
     if as_json:
-        print_json({"folder": str(out), "count": written.count, "classes": written.classes, "model_hash": written.model_hash})
+        print_json(
+            {"folder": str(out), "count": written.count, "classes": written.classes, "model_hash": written.model_hash}
+        )
     else:
         console.print(f"{written.count} images and manifest.parquet are in {out}. Synthetic: not for diagnosis.")

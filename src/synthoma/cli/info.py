@@ -43,7 +43,12 @@ def recipes(
         return
     table = Table("recipe", "what it makes", "size", "kimg")
     for each in shipped:
-        table.add_row(each.name, f"{each.title}\n[dim]{each.description}[/]", str(each.preparation.size), f"{each.training.kimg:g}")
+        table.add_row(
+            each.name,
+            f"{each.title}\n[dim]{each.description}[/]",
+            str(each.preparation.size),
+            f"{each.training.kimg:g}",
+        )
     console.print(table)
 
 
@@ -69,7 +74,11 @@ def doctor(as_json: Json = False) -> None:
         advice.append("Less than 4 GiB of memory: choose small networks and batches.")
     if found["free_disk_gib"] < 5:
         advice.append("Less than 5 GiB of free disk: a run of the shipped recipes takes 0.3 to 1 GiB.")
-    advice += [f"Extra '{extra}' is not installed: pip install 'synthoma[{extra}]'" for extra, there in found["extras"].items() if not there]
+    advice += [
+        f"Extra '{extra}' is not installed: pip install 'synthoma[{extra}]'"
+        for extra, there in found["extras"].items()
+        if not there
+    ]
     found["advice"] = advice
     if as_json:
         print_json(found)

@@ -6,9 +6,17 @@ from typing import Annotated
 import typer
 
 Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe, such as training.kimg=50. May be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change one key of the recipe, such as training.kimg=50. May be repeated."
+    ),
 ]
-Groups = Annotated[Path | None, typer.Option("--groups", help="CSV (file, group) that says which images must stay together in a split.")]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes that read images; as many as cores by default.")]
+Groups = Annotated[
+    Path | None,
+    typer.Option("--groups", help="CSV (file, group) that says which images must stay together in a split."),
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes that read images; as many as cores by default.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for scripts.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the resolved recipe and what it would cost, and stop.")]

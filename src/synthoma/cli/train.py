@@ -61,7 +61,9 @@ def run(
     with ConsoleObserver(quiet=as_json) as observer:
         outcome = run_recipe(resolved, data, out, observer, dataset=dataset, groups=groups, workers=workers)
     if as_json:
-        print_json({"run": str(out), "ran": outcome.ran, "skipped": outcome.skipped, "report": str(out / "report.html")})
+        print_json(
+            {"run": str(out), "ran": outcome.ran, "skipped": outcome.skipped, "report": str(out / "report.html")}
+        )
     else:
         _tell(outcome.ran, outcome.skipped, out)
 
@@ -70,7 +72,9 @@ def train(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe or a YAML file; with --resume the folder of a run.")],
     dataset: Annotated[Path | None, typer.Option(help="A prepared dataset (`synthoma prepare`).")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is named instead of a recipe.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run that is named instead of a recipe.")
+    ] = False,
     settings: Set = None,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -83,7 +87,9 @@ def train(
 
     if resume:
         if settings or dataset or out:
-            raise typer.BadParameter("--resume takes the folder of a run and nothing else; the run knows its recipe and dataset.")
+            raise typer.BadParameter(
+                "--resume takes the folder of a run and nothing else; the run knows its recipe and dataset."
+            )
         with ConsoleObserver(quiet=as_json) as observer:
             model = resume_run(Path(recipe), observer)
         folder = Path(recipe)
@@ -100,7 +106,9 @@ def train(
     if as_json:
         print_json({"run": str(folder), "model": str(folder / "model"), "model_hash": model.hash})
     else:
-        console.print(f"The model is in {folder / 'model'}. Images from it: synthoma generate {folder / 'model'} --count 16 --out images")
+        console.print(
+            f"The model is in {folder / 'model'}. Images from it: synthoma generate {folder / 'model'} --count 16 --out images"
+        )
 
 
 def _dry_run(recipe: Recipe, as_json: bool) -> None:
@@ -129,4 +137,6 @@ def _tell(ran: list[str], skipped: list[str], out: Path) -> None:
         console.print(f"Done: {', '.join(ran)}" + (f" (up to date: {', '.join(skipped)})" if skipped else "") + ".")
     else:
         console.print("Nothing to do: all stages are up to date.")
-    console.print(f"Report: {out / 'report.html'}   (with real images, for your eyes only: {out / 'private' / 'report.html'})")
+    console.print(
+        f"Report: {out / 'report.html'}   (with real images, for your eyes only: {out / 'private' / 'report.html'})"
+    )

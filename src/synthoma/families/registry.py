@@ -9,7 +9,7 @@ from torch import nn
 from synthoma.errors import RecipeError, nearest_name_hint
 from synthoma.networks.cgan import ConditionalDiscriminator, ConditionalGenerator
 from synthoma.networks.dcgan import DCGANDiscriminator, DCGANGenerator
-from synthoma.networks.layers import CHANNELS_LAST, initialise
+from synthoma.networks.layers import initialise, lay_out
 from synthoma.objectives.objective import NonSaturating, Objective
 from synthoma.recipe import ModelSection, TrainingSection
 
@@ -129,7 +129,7 @@ def build_family(model: ModelSection, training: TrainingSection, space: ImageSpa
     networks = entry.generator(model, space), entry.discriminator(model, space)
     for network in networks:
         initialise(network, model.initialisation, source)
-        network.to(device=device, memory_format=CHANNELS_LAST[len(space.size)])
+        lay_out(network, len(space.size), device)
     generator, discriminator = networks
     betas = (training.beta1, training.beta2)
     rate = training.learning_rate

@@ -36,5 +36,7 @@ def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     return sorted(
-        file for file in path.rglob("*") if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        file
+        for file in path.rglob("*")
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
     )

@@ -4,13 +4,21 @@ The label enters both networks by concatenation: as a learned vector beside z in
 plane beside the image's channels in the discriminator.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from synthoma.networks.layers import CHANNELS_LAST, Convolution, Dense, TransposedConvolution, batch_norm, same_kernel_padding
+from synthoma.networks.layers import (
+    CHANNELS_LAST,
+    Convolution,
+    Dense,
+    TransposedConvolution,
+    batch_norm,
+    same_kernel_padding,
+)
 
 
 class ConditionalGenerator(nn.Module):
@@ -40,7 +48,7 @@ class ConditionalGenerator(nn.Module):
         self.project = Dense(latent + embedding, features, bias=False)
         self.stem = nn.Sequential(batch_norm(1, features), nn.LeakyReLU(0.2, inplace=True))
         blocks: list[nn.Module] = []
-        for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+        for inputs, outputs in itertools.pairwise(widths):
             blocks.append(
                 nn.Sequential(
                     TransposedConvolution(dim, inputs, outputs, kernel, stride=2, padding=padding, bias=False),
@@ -64,7 +72,9 @@ class ConditionalGenerator(nn.Module):
 class ConditionalDiscriminator(nn.Module):
     """(image [n, channels, *size], labels int64 [n]) -> logit [n]. Batch norm but in the first layer: couples samples."""
 
-    def __init__(self, size: Sequence[int], channels: int, classes: int, widths: Sequence[int], kernel: int = 4) -> None:
+    def __init__(
+        self, size: Sequence[int], channels: int, classes: int, widths: Sequence[int], kernel: int = 4
+    ) -> None:
         super().__init__()
         dim = len(size)
         self.compute_dtype, self.dim, self.size = torch.float32, dim, tuple(size)

@@ -10,7 +10,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from synthoma.networks.layers import CHANNELS_LAST, Convolution, Dense, TransposedConvolution, batch_norm, same_kernel_padding
+from synthoma.networks.layers import (
+    CHANNELS_LAST,
+    Convolution,
+    Dense,
+    TransposedConvolution,
+    batch_norm,
+    same_kernel_padding,
+)
 
 
 class DCGANGenerator(nn.Module):
@@ -20,7 +27,13 @@ class DCGANGenerator(nn.Module):
     """
 
     def __init__(
-        self, size: Sequence[int], channels: int, latent: int, widths: Sequence[int], kernel: int = 4, output: str = "tanh"
+        self,
+        size: Sequence[int],
+        channels: int,
+        latent: int,
+        widths: Sequence[int],
+        kernel: int = 4,
+        output: str = "tanh",
     ) -> None:
         super().__init__()
         dim = len(size)

@@ -54,10 +54,21 @@ def batch_norm(dim: int, channels: int) -> nn.Module:
     return BATCH_NORM[dim](channels)
 
 
+def lay_out(network: nn.Module, dim: int, device: torch.device) -> None:
+    """Move a network to a device, its convolution weights to channels-last: with norm-free or batch-norm nets that is
+    15 to 30 % faster on CPUs, and what tensor cores want."""
+    network.to(device)
+    for parameter in network.parameters():
+        if parameter.ndim == dim + 2:
+            parameter.data = parameter.data.contiguous(memory_format=CHANNELS_LAST[dim])
+
+
 def same_kernel_padding(kernel: int) -> int:
     """Padding with which a convolution of stride 2 halves, and a transposed one doubles, each axis exactly."""
     if kernel < 4 or kernel % 2:
-        raise ValueError(f"kernel {kernel}: strided layers need an even kernel of at least 4 to halve and double exactly")
+        raise ValueError(
+            f"kernel {kernel}: strided layers need an even kernel of at least 4 to halve and double exactly"
+        )
     return (kernel - 2) // 2
 
 

@@ -37,7 +37,9 @@ class Objective(Protocol):
     critic_steps: int
     lazy: dict[str, int]
 
-    def discriminator(self, generator: Network, discriminator: Network, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def discriminator(
+        self, generator: Network, discriminator: Network, batch: Batch
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """(terms, watched) of a discriminator update."""
         ...
 
@@ -62,7 +64,9 @@ class NonSaturating:
     def __init__(self) -> None:
         self.lazy: dict[str, int] = {}
 
-    def discriminator(self, generator: Network, discriminator: Network, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def discriminator(
+        self, generator: Network, discriminator: Network, batch: Batch
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         with torch.no_grad():
             fake_images = generator(batch.z, batch.fake_labels)
         real = discriminator(batch.real, batch.labels)

@@ -88,7 +88,9 @@ def _earlier(folder: Path, model: Model) -> list[dict[str, Any]]:
     manifest = folder / MANIFEST
     if not manifest.exists():
         if any(path for path in folder.iterdir() if not path.name.startswith(".")):
-            raise ModelError(f"{folder} is not empty and holds no {MANIFEST}; synthetic images are never mixed with other files.")
+            raise ModelError(
+                f"{folder} is not empty and holds no {MANIFEST}; synthetic images are never mixed with other files."
+            )
         return []
     rows: list[dict[str, Any]] = pq.read_table(manifest).to_pylist()
     if any(row["model_hash"] != model.hash for row in rows):

@@ -89,7 +89,9 @@ def load_newest(folder: Path, state: State, say: Callable[[str], None]) -> Path 
         load_checkpoint(path, state)
         return path
     if found:
-        raise CheckpointError(f"none of the {len(found)} checkpoints in {folder} is whole; remove the folder to start anew.")
+        raise CheckpointError(
+            f"none of the {len(found)} checkpoints in {folder} is whole; remove the folder to start anew."
+        )
     return None
 
 

@@ -56,7 +56,9 @@ def estimate_cost(recipe: Recipe, classes: int | None = None, dim: int = 2) -> C
     seconds = []
     for step in range(TIMED_STEPS + 1):
         start = time.perf_counter()
-        with torch.autograd.graph.saved_tensors_hooks(count if step == 0 else lambda tensor: tensor, lambda tensor: tensor):
+        with torch.autograd.graph.saved_tensors_hooks(
+            count if step == 0 else lambda tensor: tensor, lambda tensor: tensor
+        ):
             terms, _ = family.objective.discriminator(family.generator, family.discriminator, batch)
             torch.stack(list(terms.values())).sum().backward()
             terms = family.objective.generator(family.generator, family.discriminator, batch)
@@ -85,7 +87,9 @@ def estimate_cost(recipe: Recipe, classes: int | None = None, dim: int = 2) -> C
 def _noise(recipe: Recipe, space: ImageSpace, conditional: bool, device: torch.device) -> Batch:
     """A batch of noise in the recipe's shapes."""
     n = recipe.training.batch
-    images = torch.randn(n, space.channels, *space.size, device=device).contiguous(memory_format=CHANNELS_LAST[len(space.size)])
+    images = torch.randn(n, space.channels, *space.size, device=device).contiguous(
+        memory_format=CHANNELS_LAST[len(space.size)]
+    )
     labels = torch.arange(n, device=device) % space.classes if conditional else None
     one = torch.ones((), device=device)
     return Batch(images, labels, torch.randn(n, recipe.model.latent, device=device), labels, one, one * 0)

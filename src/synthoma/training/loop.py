@@ -99,7 +99,9 @@ def one_iteration(session: Session) -> None:
     counters.iteration += 1
     counters.images_seen += steps * training.batch
     session.state.update_average(training)
-    session.sums += torch.stack([loss_discriminator.detach(), loss_generator.detach(), watched["d_real"], watched["d_fake"]])
+    session.sums += torch.stack(
+        [loss_discriminator.detach(), loss_generator.detach(), watched["d_real"], watched["d_fake"]]
+    )
     counters.sum_count += 1
 
 
@@ -109,8 +111,14 @@ def tick(session: Session, target: int) -> None:
     means = (session.sums / counters.sum_count).tolist()
     if not all(map(math.isfinite, means)):
         saved = checkpoint.checkpoint_folders(session.run.checkpoints)
-        kept = f"The last good checkpoint is {saved[-1].name} ({int(saved[-1].name) / 1000:g} kimg)" if saved else "There is no checkpoint yet"
-        named = ", ".join(f"{name} = {value}" for name, value in zip(WATCHED, means, strict=True) if not math.isfinite(value))
+        kept = (
+            f"The last good checkpoint is {saved[-1].name} ({int(saved[-1].name) / 1000:g} kimg)"
+            if saved
+            else "There is no checkpoint yet"
+        )
+        named = ", ".join(
+            f"{name} = {value}" for name, value in zip(WATCHED, means, strict=True) if not math.isfinite(value)
+        )
         raise TrainingError(
             f"The loss is no number any more at {counters.images_seen / 1000:g} kimg (iteration {counters.iteration}: {named}). {kept}. "
             "Lower training.learning_rate (half of it is a good try), or use training.precision=fp32, in a new --out."
@@ -133,7 +141,11 @@ def validate(session: Session, target: int) -> None:
         return
     measured = session.validator.measure(ready_average(session))
     if session.validator.chooses and better(measured, counters.best):
-        counters.best = {"images_seen": counters.images_seen, **measured, "why": "lowest validation KID by more than its standard error"}
+        counters.best = {
+            "images_seen": counters.images_seen,
+            **measured,
+            "why": "lowest validation KID by more than its standard error",
+        }
     _log(session, {"kind": "validation", "images_seen": counters.images_seen, **measured}, target)
 
 
@@ -179,6 +191,8 @@ def _crossed(before: int, after: int, period_kimg: float) -> bool:
 
 def _log(session: Session, row: dict[str, Any], target: int) -> None:
     session.run.append_stats(row)
+    if session.events:
+        session.events.write(row)
     session.observer.row(row, target)
 
 

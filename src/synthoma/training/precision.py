@@ -74,7 +74,9 @@ def _choose(wish: str, family: Family, batch: Batch, device: torch.device) -> Pr
         return Precision("bf16", f"GPU with bf16; layers agree with fp32 to {error:.1g}")
     ratio = _time_ratio(family, batch)
     if ratio > 1.05:
-        return Precision("bf16", f"processor with bf16; layers agree with fp32 to {error:.1g}, a step is {ratio:.2f} times as fast")
+        return Precision(
+            "bf16", f"processor with bf16; layers agree with fp32 to {error:.1g}, a step is {ratio:.2f} times as fast"
+        )
     return Precision("fp32", f"bf16 is right but brings nothing here ({ratio:.2f} times the speed)")
 
 
@@ -154,7 +156,8 @@ class _restored:
 
     def __enter__(self) -> None:
         self.saved = [
-            (network.compute_dtype, {name: buffer.clone() for name, buffer in network.named_buffers()}) for network in self.networks
+            (network.compute_dtype, {name: buffer.clone() for name, buffer in network.named_buffers()})
+            for network in self.networks
         ]
 
     def __exit__(self, *error: object) -> None:

@@ -19,7 +19,10 @@ def release(session: Session) -> dict[str, Any]:
     """
     best = session.state.counters.best
     average = session.state.average
-    chosen = {"images_seen": session.state.counters.images_seen, "why": "last average (too few validation images to choose)"}
+    chosen: dict[str, Any] = {
+        "images_seen": session.state.counters.images_seen,
+        "why": "last average (too few validation images to choose)",
+    }
     if best:
         folder = session.run.checkpoints / f"{best['images_seen']:09d}"
         checkpoint.check_whole(folder)

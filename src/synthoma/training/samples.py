@@ -15,7 +15,9 @@ COLUMNS = 8
 LONGEST_GIF = 60  # frames; more are thinned out evenly
 
 
-def write_samples(folder: Path, images_seen: int, network: nn.Module, recipe: Recipe, classes: list[str], device: torch.device) -> None:
+def write_samples(
+    folder: Path, images_seen: int, network: nn.Module, recipe: Recipe, classes: list[str], device: torch.device
+) -> None:
     """`folder/<images seen>.png`: a row a class with the same latents in each, or eight rows without classes."""
     rows = len(classes) or COLUMNS
     index = torch.arange(COLUMNS if classes else rows * COLUMNS, device=device)
@@ -25,7 +27,9 @@ def write_samples(folder: Path, images_seen: int, network: nn.Module, recipe: Re
         z = z.repeat(rows, 1)
         labels = torch.arange(rows, device=device).repeat_interleave(COLUMNS)
     with torch.no_grad():
-        images = torch.cat([network(part, None if labels is None else labels[i : i + len(part)]) for i, part in _parts(z)])
+        images = torch.cat(
+            [network(part, None if labels is None else labels[i : i + len(part)]) for i, part in _parts(z)]
+        )
     low, high = recipe.model.range
     picture = grid(to_uint8(images.cpu().numpy(), low, high), COLUMNS, row_labels=classes or None)
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,15 @@ from synthoma.recipe import Recipe
 from synthoma.run import Run, environment, read_json, write_json
 from synthoma.training import checkpoint, samples
 from synthoma.training.batches import BatchStream, RealImages
-from synthoma.training.precision import Precision, choose_device, choose_precision, set_precision, use_deterministic_algorithms
+from synthoma.training.precision import (
+    Precision,
+    choose_device,
+    choose_precision,
+    set_precision,
+    use_deterministic_algorithms,
+)
 from synthoma.training.state import WATCHED, State
+from synthoma.training.tracking import Events
 from synthoma.training.validation import LEAST_FOR_BEST, Validator
 
 
@@ -46,6 +53,7 @@ class Session:
     validator: Validator
     observer: Observer
     sums: Tensor
+    events: Events | None
     waited: float = 0.0
     clock: float = field(default_factory=time.perf_counter)
 
@@ -113,7 +121,9 @@ def begin(run: Run, recipe: Recipe, dataset: Dataset, observer: Observer) -> Ses
     check_same_data(run, dataset, known)
     device = choose_device(recipe.training.device)
     use_deterministic_algorithms(device)
-    family = build_family(recipe.model, recipe.training, ImageSpace(dataset.size, dataset.channels, len(dataset.classes)), device)
+    family = build_family(
+        recipe.model, recipe.training, ImageSpace(dataset.size, dataset.channels, len(dataset.classes)), device
+    )
     state = State(family)
     reals = RealImages(dataset, device, *recipe.model.range)
     batches = BatchStream(reals, recipe, family.conditional)
@@ -135,7 +145,8 @@ def begin(run: Run, recipe: Recipe, dataset: Dataset, observer: Observer) -> Ses
     write_json(run.environment_file, environment())
     validator = Validator(recipe, dataset, reals.labels if family.conditional else None, device)
     sums = torch.tensor(state.counters.sums or [0.0] * len(WATCHED), dtype=torch.float64, device=device)
-    session = Session(run, recipe, dataset, device, precision, state, batches, validator, observer, sums)
+    events = Events(run.path / "tensorboard", images_seen) if recipe.training.tensorboard else None
+    session = Session(run, recipe, dataset, device, precision, state, batches, validator, observer, sums, events)
     session.describe(finished=False)
     if loaded:
         observer.say(f"Going on from {images_seen / 1000:g} kimg (checkpoint {loaded.name}).")

@@ -19,6 +19,7 @@ MAY_CHANGE = (
     "training.sample_kimg",
     "training.checkpoint_kimg",
     "training.keep",
+    "training.tensorboard",
 )
 
 

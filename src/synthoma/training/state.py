@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from synthoma.families import Family
 from synthoma.recipe import TrainingSection
 
-
 # What is summed on the device every iteration and logged every tick.
 WATCHED = ("loss_discriminator", "loss_generator", "d_real", "d_fake")
 
@@ -49,9 +48,7 @@ class State:
             half_life = min(half_life, self.counters.images_seen * training.ema_rampup)
         keep = 0.5 ** (training.batch / max(half_life, 1e-8))
         with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.average.parameters()), list(self.family.generator.parameters()), 1.0 - keep
-            )
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.family.generator.parameters()), 1.0 - keep)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """File name -> tensors, on the CPU: the weights and buffers of three networks, and the optimizers' moments."""
@@ -60,7 +57,9 @@ class State:
             "discriminator": _network_tensors(self.family.discriminator),
             "average": _network_tensors(self.average),
             "generator_optimizer": _optimizer_tensors(self.family.generator, self.family.generator_optimizer),
-            "discriminator_optimizer": _optimizer_tensors(self.family.discriminator, self.family.discriminator_optimizer),
+            "discriminator_optimizer": _optimizer_tensors(
+                self.family.discriminator, self.family.discriminator_optimizer
+            ),
         }
 
     def load(self, tensors: dict[str, dict[str, Tensor]], counters: dict[str, Any]) -> None:
@@ -69,12 +68,17 @@ class State:
         self.family.discriminator.load_state_dict(tensors["discriminator"])
         self.average.load_state_dict(tensors["average"])
         _load_optimizer(self.family.generator, self.family.generator_optimizer, tensors["generator_optimizer"])
-        _load_optimizer(self.family.discriminator, self.family.discriminator_optimizer, tensors["discriminator_optimizer"])
+        _load_optimizer(
+            self.family.discriminator, self.family.discriminator_optimizer, tensors["discriminator_optimizer"]
+        )
         self.counters = Counters(**counters)
 
 
 def _network_tensors(network: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu", memory_format=torch.contiguous_format) for name, tensor in network.state_dict().items()}
+    return {
+        name: tensor.detach().to("cpu", memory_format=torch.contiguous_format)
+        for name, tensor in network.state_dict().items()
+    }
 
 
 def _optimizer_tensors(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -93,5 +97,7 @@ def _load_optimizer(network: nn.Module, optimizer: torch.optim.Optimizer, tensor
         name, _, moment = key.rpartition("/")
         parameter = parameters[name]
         # Moments take the memory format of their parameter, as the optimizer would have made them.
-        laid_out = torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value.to(parameter.device)
+        laid_out = (
+            torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value.to(parameter.device)
+        )
         optimizer.state[parameter][moment] = laid_out if moment != "step" else value.to(parameter.device)

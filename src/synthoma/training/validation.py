@@ -9,13 +9,12 @@ from torch import Tensor, nn
 from synthoma.dataset import Dataset
 from synthoma.draws import Draws
 from synthoma.metrics.kid import kid_with_error
-from synthoma.networks.features import build_extractor
+from synthoma.networks.features.randconv import RandConv
 from synthoma.recipe import Recipe
 
 # Below this many validation images the standard error is larger than the differences that one could choose by.
 LEAST_FOR_BEST = 100
 LEAST_FOR_KID = 16
-SPACE = "randconv"
 
 
 class Validator:
@@ -28,12 +27,17 @@ class Validator:
         self.rows = dataset.rows("val")
         self.enabled = len(self.rows) >= LEAST_FOR_KID
         self.chooses = len(self.rows) >= LEAST_FOR_BEST
-        self.count, self.latent, self.device, self.labels = recipe.evaluation.validation_count, recipe.model.latent, device, labels
-        self.low, self.high = recipe.model.range
-        self.window = dataset.info["encoding"].get("window", (0, 255))
+        self.count, self.latent, self.device, self.labels = (
+            recipe.evaluation.validation_count,
+            recipe.model.latent,
+            device,
+            labels,
+        )
+        self.range = recipe.model.range
+        self.extractor = RandConv(len(dataset.size), dataset.channels)
         if self.enabled:
-            self.extractor = build_extractor(SPACE, dataset.channels, len(dataset.size))
-            self.real = self.extractor.features(self._unit(dataset.images[self.rows].astype(np.float32), *self.window))
+            window = dataset.info["encoding"].get("window", (0, 255))
+            self.real = self.extractor.measure(dataset.images[self.rows], window).features
 
     def measure(self, network: nn.Module, batch: int = 64) -> dict[str, Any]:
         """{"kid", "kid_se", "count"} of a generator in evaluation mode."""
@@ -45,14 +49,11 @@ class Validator:
                 z = latents.normal(0, index, (self.latent,))
                 labels = None if self.labels is None else self.labels[places.integers(0, index, len(self.labels))]
                 images.append(network(z, labels).cpu().numpy())
-        made = self.extractor.features(self._unit(np.concatenate(images), self.low, self.high))
-        value, error = kid_with_error(made, self.real)
+        # Rounded to 8 bits, as the real ones are and released ones will be.
+        low, high = self.range
+        pixels = np.rint(np.clip((np.concatenate(images) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+        value, error = kid_with_error(self.extractor.measure(pixels, (0, 255)).features, self.real)
         return {"kid": value, "kid_se": error, "count": len(self.rows)}
-
-    @staticmethod
-    def _unit(images: Any, low: float, high: float) -> Any:
-        """Values of [low, high] scaled to [0, 1] and rounded to 8 bits, as released images are."""
-        return np.rint(np.clip((images - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
 def better(measured: dict[str, Any], best: dict[str, Any] | None) -> bool:
