@@ -258,6 +258,7 @@ def synthetic_set(model: Model, dataset: Dataset, count: int, seed: int) -> Imag
         classes=dataset.classes,
         groups=np.array([f"S{i}" for i in range(count)]),
         content=content_hash([model.hash, seed, count]),
+        value_range=dataset.info["encoding"].get("window"),
     )
 
 

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from synthoma.cli.console import ConsoleObserver, console, print_json
-from synthoma.cli.options import Json
+from synthoma.cli.options import Groups, Json
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +39,7 @@ def evaluate(
             assert run is not None
             result = evaluate_run(run, observer)
         else:
-            result = evaluate_folders(real, synthetic, EvaluationSection(), weights=weights or [])
+            result = evaluate_folders(real, synthetic, EvaluationSection(), weights=weights or [], groups=groups)
             for warning in result["warnings"]:
                 observer.warn(warning)
     if as_json:
