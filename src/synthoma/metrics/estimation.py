@@ -222,12 +222,8 @@ class _Estimator:
         if probabilities is None:
             raise EvaluationError("the Inception Score needs class probabilities, which this feature space has not.")
         values = fmean(inception_score(probabilities[rows]) for rows in draws)
-        replicates = []
-        for step in range(self.plan.subsamples):
-            rows = draws[step % len(draws)]
-            numbers = number_groups(sample.groups[rows])
-            half = half_samples(int(numbers.max()) + 1, 2, self.plan.seed, f"score/{step}")[step % 2]
-            replicates.append(inception_score(probabilities[rows[half[numbers]]]))
+        halves = self._halves_of(sample.groups, draws, self.plan.subsamples, "score")
+        replicates = [inception_score(probabilities[rows]) for rows in halves]
         return _Measured({"inception_score": values}, {"inception_score": replicates})
 
     def _pair(self, left: Sample) -> Pair:
@@ -246,14 +242,26 @@ class _Estimator:
         others = [name for name in names if name != "kid"]
         whole = [_by_rows(others, pair, rows, None) for rows in draws] if others else []
         values |= {name: fmean(one[name] for one in whole) for name in others}
-        for step, half in enumerate(halves if others else ()):
-            rows = draws[step % len(draws)]
-            numbers = number_groups(pair.groups_x[rows])
-            left = half_samples(int(numbers.max()) + 1, 2, self.plan.seed, f"left/{step}")[step % 2]
-            one = _by_rows(others, pair, rows[left[numbers]], half[pair.groups_y].nonzero().squeeze(1))
+        lefts = self._halves_of(pair.groups_x, draws, len(halves), "left") if others else []
+        for rows, half in zip(lefts, halves, strict=False):
+            one = _by_rows(others, pair, rows, half[pair.groups_y].nonzero().squeeze(1))
             for name in others:
                 replicates[name].append(one[name])
         return _Measured(values, replicates)
+
+    def _halves_of(self, groups: Tensor, draws: Sequence[Tensor], repetitions: int, purpose: str) -> list[Tensor]:
+        """Rows of half-samples of each draw in turn."""
+        result: list[Tensor] = []
+        numbers = [number_groups(groups[rows]) for rows in draws]
+        each = -(-repetitions // len(draws))
+        halves = [
+            half_samples(int(own.max()) + 1, each, self.plan.seed, f"{purpose}/{draw}")
+            for draw, own in enumerate(numbers)
+        ]
+        for step in range(repetitions):
+            draw = step % len(draws)
+            result.append(draws[draw][halves[draw][step // len(draws)][numbers[draw]]])
+        return result
 
     def _yardsticks(self, names: Sequence[str]) -> dict[str, Yardstick]:
         """The same metrics for degraded training images, where there are enough of them."""

@@ -35,11 +35,9 @@ def half_samples(count: int, repetitions: int, seed: int, purpose: str) -> Tenso
     """Choices of half of `count` groups, Boolean [repetitions, count]; odd ones are cut above and below in turn."""
     if count < 2:
         raise EvaluationError("half-samples need at least two groups.")
-    chosen = torch.zeros(repetitions, count, dtype=torch.bool)
-    for step in range(repetitions):
-        size = count // 2 + (count % 2) * (step % 2)
-        chosen[step, permutation(count, seed, purpose, step)[:size]] = True
-    return chosen
+    steps = torch.arange(repetitions)
+    ranks = Draws(seed, purpose).uniform(0, steps, (count,)).argsort(dim=1, stable=True).argsort(dim=1)
+    return ranks < (count // 2 + (count % 2) * (steps % 2))[:, None]
 
 
 def draw_rows(groups: Tensor, count: int, seed: int, purpose: str, step: int) -> Tensor:

@@ -1,5 +1,6 @@
 """What every feature space offers, and how images reach it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from synthoma.errors import EvaluationError
 
 ValueRange = tuple[float, float]
+EIGHT_BITS: ValueRange = (0.0, 255.0)
 
 
 class Measured(NamedTuple):
@@ -39,6 +41,31 @@ class Extractor(Protocol):
     def measure(self, images: NDArray[np.generic], value_range: ValueRange) -> Measured:
         """Features and probabilities of images [n, c, *spatial] whose values lie within `value_range`."""
         ...
+
+    def features(self, images: NDArray[np.generic], value_range: ValueRange = EIGHT_BITS) -> NDArray[np.float32]:
+        """Features [n, d] alone."""
+        ...
+
+    def probabilities(
+        self, images: NDArray[np.generic], value_range: ValueRange = EIGHT_BITS
+    ) -> NDArray[np.float32] | None:
+        """Class probabilities [n, classes] alone; None in a space that has none."""
+        ...
+
+
+class BaseExtractor(ABC):
+    """`features` and `probabilities` by way of `measure`."""
+
+    @abstractmethod
+    def measure(self, images: NDArray[np.generic], value_range: ValueRange) -> Measured: ...
+
+    def features(self, images: NDArray[np.generic], value_range: ValueRange = EIGHT_BITS) -> NDArray[np.float32]:
+        return self.measure(images, value_range).features
+
+    def probabilities(
+        self, images: NDArray[np.generic], value_range: ValueRange = EIGHT_BITS
+    ) -> NDArray[np.float32] | None:
+        return self.measure(images, value_range).probabilities
 
 
 def unit_batches(images: NDArray[np.generic], value_range: ValueRange, batch: int) -> Iterator[Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from synthoma.errors import EvaluationError
-from synthoma.networks.features.extractor import Measured, ValueRange, run_batches, unit_batches
+from synthoma.networks.features.extractor import BaseExtractor, Measured, ValueRange, run_batches, unit_batches
 
 VERSION = 1
 COMPONENTS = 64
@@ -23,7 +23,7 @@ _LARGEST_SIDE = {2: 32, 3: 16}
 _BATCH = 64
 
 
-class PixelPca:
+class PixelPca(BaseExtractor):
     """The space `pca`, fitted to reference images [n, c, *spatial] with at least three images.
 
     `reference_key` names the reference set (its content hash) and becomes part of the space's hash.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from synthoma.errors import EvaluationError
-from synthoma.networks.features.extractor import Measured, ValueRange, run_batches, three_channels
+from synthoma.networks.features.extractor import BaseExtractor, Measured, ValueRange, run_batches, three_channels
 from synthoma.networks.features.inception import FidInception
 from synthoma.networks.features.mobilenet import MobileNetV2, has_folded_norms
 from synthoma.networks.features.squeezenet import SqueezeNet
@@ -68,7 +68,7 @@ ARCHITECTURES = (
 )
 
 
-class Pretrained:
+class Pretrained(BaseExtractor):
     """A known network with weights from a file; grey images are repeated to three channels."""
 
     def __init__(self, path: Path) -> None:

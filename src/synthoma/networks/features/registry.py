@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthoma.errors import EvaluationError, nearest_name_hint
-from synthoma.networks.features.extractor import Extractor, ValueRange
+from synthoma.networks.features.extractor import EIGHT_BITS, Extractor, ValueRange
 from synthoma.networks.features.pca import PixelPca
 from synthoma.networks.features.pretrained import Pretrained
 from synthoma.networks.features.randconv import RandConv
@@ -15,15 +15,25 @@ WEIGHT_FREE = ("randconv", "pca")
 
 
 def build_extractor(
-    name: str, reference: NDArray[np.generic], value_range: ValueRange, reference_key: str
+    name: str,
+    channels: int,
+    dim: int,
+    *,
+    reference: NDArray[np.generic] | None = None,
+    value_range: ValueRange = EIGHT_BITS,
+    reference_key: str = "",
 ) -> Extractor:
-    """A weight-free space for images like `reference` [n, c, *spatial], the training images that `pca` is fitted to.
+    """A weight-free space for images with `channels` channels in `dim` dimensions.
 
-    `reference_key` is the content hash of the reference set. Raises `EvaluationError` for an unknown name.
+    `reference` [n, c, *spatial]: the training images, whose content hash is `reference_key`. `pca` is fitted to them;
+    `randconv` is decorrelated by them, and without them is less sensitive but needs no data at all.
+    Raises `EvaluationError` for an unknown name, and for `pca` without a reference.
     """
     if name == "randconv":
-        return RandConv(dim=reference.ndim - 2, channels=int(reference.shape[1]))
+        return RandConv(dim, channels, reference, value_range, reference_key)
     if name == "pca":
+        if reference is None:
+            raise EvaluationError("the feature space pca is fitted to training images, and none were given.")
         return PixelPca(reference, value_range, reference_key)
     hint = nearest_name_hint(name, WEIGHT_FREE) or "."
     raise EvaluationError(
