@@ -1,0 +1,127 @@
+"""The files of a run as a report reads them. What is not there is None; a damaged file is a `SynthomaError`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from synthoma.dataset import Dataset
+from synthoma.errors import SynthomaError
+from synthoma.pictures import to_uint8
+from synthoma.run import Run, read_json
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """The evaluated synthetic images: uint8 [n, c, *spatial], class indices [n] (-1: none)."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a page may show, still as the stages wrote it."""
+
+    run: Run
+    recipe: dict[str, Any]
+    environment: dict[str, Any] | None
+    training: dict[str, Any] | None
+    ticks: list[dict[str, Any]]
+    validations: list[dict[str, Any]]
+    model: dict[str, Any] | None
+    fidelity: dict[str, Any] | None
+    synthetic: Synthetic | None
+    grids: list[Path]
+    progress: Path | None
+    neighbours: dict[str, Any] | None
+    dataset: Dataset | None
+
+    @property
+    def title(self) -> str:
+        return str(self.recipe.get("title") or self.recipe.get("name") or "Synthoma run")
+
+    @property
+    def classes(self) -> list[str]:
+        """Classes that the model can be asked for; before there is a model, those of the data."""
+        if self.model is not None:
+            return [str(name) for name in self.model["classes"]]
+        return self.dataset.classes if self.dataset is not None else []
+
+    @property
+    def size(self) -> list[int] | None:
+        """Spatial size of the images, from the model or the data."""
+        if self.model is not None:
+            return [int(n) for n in self.model["size"]]
+        return list(self.dataset.size) if self.dataset is not None else None
+
+    @property
+    def channels(self) -> int | None:
+        if self.model is not None:
+            return int(self.model["channels"])
+        return self.dataset.channels if self.dataset is not None else None
+
+
+def read_facts(run: Run, dataset: Dataset | None) -> Facts:
+    """Read what there is. Only the recipe must exist; `SynthomaError` names a file that is damaged."""
+    stats = run.stats()
+    progress = run.samples / "progress.gif"
+    model = _json(run.model / "model.json")
+    return Facts(
+        run=run,
+        recipe=_recipe(run.recipe_file),
+        environment=_json(run.environment_file),
+        training=_json(run.training_file),
+        ticks=[row for row in stats if row.get("kind") == "tick"],
+        validations=[row for row in stats if row.get("kind") == "validation"],
+        model=model,
+        fidelity=_json(run.evaluation / "fidelity.json"),
+        synthetic=_synthetic(run.evaluation / "synthetic.npz", model),
+        grids=sorted(run.samples.glob("[0-9]*.png")),
+        progress=progress if progress.is_file() else None,
+        neighbours=_json(run.private / "neighbours.json"),
+        dataset=dataset,
+    )
+
+
+def shown_pixels(images: NDArray[np.generic], encoding: dict[str, Any] | None) -> NDArray[np.uint8]:
+    """Images in a dataset's encoding as uint8: 8-bit ones as they are, others through the declared window.
+
+    Without a window the range of the values at hand is spread over black to white.
+    """
+    if images.dtype == np.uint8:
+        return np.asarray(images)
+    window = (encoding or {}).get("window") or (float(np.min(images)), float(np.max(images)) + 1e-6)
+    return to_uint8(np.asarray(images, dtype=np.float32), float(window[0]), float(window[1]))
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    return dict(read_json(path)) if path.exists() else None
+
+
+def _recipe(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise SynthomaError(
+            f"{path.parent} is no run: recipe.yaml is missing. `synthoma train` or `synthoma run` makes one."
+        )
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SynthomaError(f"{path} is damaged ({error}).") from error
+    if not isinstance(values, dict):
+        raise SynthomaError(f"{path} is no recipe: expected keys such as `name`, `model` and `training`.")
+    return values
+
+
+def _synthetic(path: Path, model: dict[str, Any] | None) -> Synthetic | None:
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            images, labels = arrays["images"], arrays["labels"]
+    except (ValueError, KeyError, OSError, EOFError) as error:
+        raise SynthomaError(f"{path} is damaged ({error}); run `synthoma evaluate` again.") from error
+    return Synthetic(shown_pixels(images, (model or {}).get("encoding")), labels.astype(np.int64))
