@@ -1,0 +1,66 @@
+"""Where the pixels wait until the order of the rows is known: memory-mapped arrays in the folder under construction."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from synthoma.preparation.reading import Reading
+
+# Bits that devices really deliver in a 16-bit file.
+_DEPTHS = (8, 10, 12, 14, 16)
+
+
+class Scratch:
+    """Pixels by place (the number of the record). 8-bit and 16-bit images and masks have an array each, made when needed."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.folder = folder
+        self.count = count
+        self.thumbnails: dict[int, NDArray[np.uint8]] = {}
+        self.masked: set[int] = set()
+        self.sixteen: set[int] = set()
+        self.shape: tuple[int, ...] = ()
+        self.highest = 0
+        self._arrays: dict[str, NDArray[np.generic]] = {}
+
+    def store(self, place: int, reading: Reading) -> None:
+        """Keep the pixels of one image."""
+        self.shape = reading.image.shape
+        wide = reading.image.dtype == np.uint16
+        self._array("wide" if wide else "narrow", reading.image)[place] = reading.image
+        if wide:
+            self.sixteen.add(place)
+            self.highest = max(self.highest, int(reading.image.max()))
+        if reading.mask is not None:
+            self._array("masks", reading.mask)[place] = reading.mask
+            self.masked.add(place)
+        self.thumbnails[place] = reading.thumbnail
+
+    def _array(self, name: str, like: NDArray[np.generic]) -> NDArray[np.generic]:
+        if name not in self._arrays:
+            path = self.folder / f".{name}.npy"
+            self._arrays[name] = open_memmap(path, "w+", like.dtype, (self.count, *like.shape))
+        return self._arrays[name]
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Grey values of the 16-bit images that become 0 and 255: from 0 to the end of the depth that holds them all."""
+        return 0, next(2**bits - 1 for bits in _DEPTHS if self.highest < 2**bits)
+
+    def image(self, place: int) -> NDArray[np.uint8]:
+        """[c, *size] uint8; 16-bit grey is scaled by `window`, the same for all images of the set."""
+        if place not in self.sixteen:
+            return np.asarray(self._arrays["narrow"][place], dtype=np.uint8)
+        values = self._arrays["wide"][place].astype(np.float32) * (255 / self.window[1])
+        return np.rint(values).astype(np.uint8)
+
+    def mask(self, place: int) -> NDArray[np.uint8]:
+        return np.asarray(self._arrays["masks"][place], dtype=np.uint8)
+
+    def remove(self) -> None:
+        """Delete the files; nothing can be read after that."""
+        self._arrays.clear()
+        for path in self.folder.glob(".*.npy"):
+            path.unlink()
