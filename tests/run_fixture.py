@@ -218,7 +218,10 @@ def write_fidelity(run: Run, classes: tuple[str, ...], withhold: str | None = No
             "reference": "test",
             "counts": {"synthetic": 240, "test": 60, "train": 200, "groups_test": 30},
             "spaces": spaces,
-            "warnings": ["Class vascular_lesion has 9 test images: most of its metrics are withheld."]
+            "warnings": [
+                "Class vascular_lesion has 9 test images: most of its metrics are withheld.",
+                "Group G00007 holds half of them.",
+            ]
             if classes
             else [],
         },
@@ -278,7 +281,7 @@ def write_training(
             "parameters": {"generator": 1_634_211, "discriminator": 702_113},
             "dataset": {"content": dataset.content_hash, "cohort": dataset.cohort_hash, "name": "skin"},
             "best": best if validated else None,
-            "warnings": [],
+            "warnings": ["Group G00003 was seen often."],
         },
     )
     frames = []

@@ -121,7 +121,7 @@ def contact_sheet(
 def png_bytes(image: Image.Image) -> bytes:
     """The image as a PNG file without metadata: the same pixels give the same bytes."""
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG")
     return buffer.getvalue()
 
 

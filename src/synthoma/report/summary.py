@@ -7,6 +7,8 @@ from synthoma.report import words
 from synthoma.report.facts import Facts
 from synthoma.report.metrics import metric_label
 
+FAMILIES = {"cgan": "conditional GAN", "dcgan": "DCGAN"}
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -49,7 +51,8 @@ def figures(facts: Facts) -> list[Figure]:
 
 
 def _made(facts: Facts) -> str:
-    family = str((facts.recipe.get("model") or {}).get("family", "unknown")).upper().replace("CGAN", "conditional GAN")
+    family = str((facts.recipe.get("model") or {}).get("family", "GAN"))
+    family = FAMILIES.get(family, family)
     if facts.size is None or facts.channels is None:
         return f"This run has not made a model yet; its recipe asks for a {family}."
     pictures = words.size_words(facts.size, facts.channels)
