@@ -15,11 +15,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from synthoma.errors import DataError
 
-FORMATS = ("JPEG", "MPO", "PNG", "BMP", "TIFF", "GIF", "WEBP", "PPM")
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "WEBP", "PPM")
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".pgm", ".ppm", ".pbm"}
 )
-# MPO is what cameras write: a JPEG with a preview behind it. The first picture is the one that is meant.
+# MPO is what cameras write: a JPEG with a preview behind it (opened as JPEG). The first picture is the one meant.
 _FIRST_OF_SEVERAL = ("MPO", "JPEG")
 # 2 x Image.MAX_IMAGE_PIXELS: above this Pillow refuses to open a file.
 DEFAULT_MAX_PIXELS = 178_956_970

@@ -24,6 +24,7 @@ _FEWEST = 60
 _LONGEST_LIST = 100
 _COMPONENTS = 24
 _BINS = 8
+_BLOCK = 256
 _REGULARISATION = 30.0
 # How much more probable the other class must be for a case to count as clear.
 _MARGIN = 0.6
@@ -115,22 +116,33 @@ def _folds(
 def _features(images: NDArray[np.generic], rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Principal components of small pictures, histograms of each channel, and a constant: [n, d], standardised."""
     spatial = images.shape[2:]
-    side = 16 if len(spatial) == 2 else 8
+    side = 8 if len(spatial) == 2 else 5
     matrices = [resampling_matrix(n, 0.0, float(n), min(side, n)) for n in spatial]
+    letters = "zyx"[-len(spatial) :]
     small, colours = [], []
-    for row in rows:
-        values = images[row].astype(np.float32) / 255
-        colours.append(np.concatenate([np.histogram(v, _BINS, (0, 1))[0] for v in values]) / values[0].size)
+    for start in range(0, len(rows), _BLOCK):
+        values = np.asarray(images[rows[start : start + _BLOCK]], dtype=np.float32) / np.float32(255)
+        colours.append(_histograms(values))
         for axis, matrix in enumerate(matrices):
-            values = np.moveaxis(np.tensordot(matrix, values, axes=(1, axis + 1)), 0, axis + 1)
-        small.append(values.ravel())
-    pictures = np.asarray(small, dtype=np.float64)
+            after = letters.replace(letters[axis], "k")
+            values = np.einsum(f"k{letters[axis]},nc{letters}->nc{after}", matrix, values)
+        small.append(values.reshape(len(values), -1))
+    pictures = np.concatenate(small).astype(np.float64)
     pictures -= pictures.mean(axis=0)
     variances, vectors = np.linalg.eigh(pictures.T @ pictures)
     components = pictures @ vectors[:, np.argsort(variances)[::-1][:_COMPONENTS]]
-    features = np.concatenate([components, np.sqrt(np.asarray(colours, dtype=np.float64))], axis=1)
+    features = np.concatenate([components, np.sqrt(np.concatenate(colours))], axis=1)
     features = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-6)
     return np.concatenate([features, np.ones((len(features), 1))], axis=1)
+
+
+def _histograms(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Share of pixels in each of `_BINS` equal ranges: [n, c, *spatial] in [0, 1] -> [n, c * bins]."""
+    count, channels = values.shape[:2]
+    bins = np.minimum((values * _BINS).astype(np.int64), _BINS - 1).reshape(count * channels, -1)
+    bins += np.arange(count * channels)[:, None] * _BINS
+    counted = np.bincount(bins.ravel(), minlength=count * channels * _BINS)
+    return counted.reshape(count, channels * _BINS) / (bins.shape[1])
 
 
 def _fit(features: NDArray[np.float64], target: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
@@ -145,7 +157,7 @@ def _fit(features: NDArray[np.float64], target: NDArray[np.int64], classes: int)
         return float(value), gradient.ravel()
 
     start = np.zeros(features.shape[1] * classes)
-    result = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200})
+    result = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 80})
     return np.asarray(result.x, dtype=np.float64).reshape(-1, classes)
 
 
