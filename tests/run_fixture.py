@@ -128,6 +128,8 @@ def dataset_info(
             "duplicates": 3,
             "conflicts": 1,
             "near_duplicate_groups": 1,
+            "near_duplicates_apart": 2,
+            "label_check_accuracy": 0.88,
             "upscaled_share": 0.04,
             "fit": "crop",
             "colour": "rgb" if channels == 3 else "grey",
@@ -169,13 +171,16 @@ def estimate(
 def metrics(shift: float, n: int) -> dict[str, Any]:
     """All metrics of a space; `shift` moves them away from their floors."""
     if n < 16:
-        return {name: {"kind": "withheld", "reason": f"needs 16 images a side, there are {n}"} for name in METRIC_NAMES}
+        return {
+            name: {"kind": "withheld", "reason": f"{n} test images; this metric needs at least 16 on each side"}
+            for name in METRIC_NAMES
+        }
     yardstick = {
         "value": 1.31,
         "what": "real training images after a Gaussian blur of 0.75 px, against the same test images",
     }
     withheld = {"kind": "withheld", "reason": "this feature space has no class probabilities"}
-    few = {"kind": "withheld", "reason": f"needs 50 images a side, there are {n}"}
+    few = {"kind": "withheld", "reason": f"{n} test images; this metric needs at least 50 on each side"}
     kid = estimate(0.182 + shift, 0.031 + shift / 5, 0.0021, 0.012, "lower", n, yardstick=yardstick)
     if n < 50:
         return {name: kid if name == "kid" else few for name in METRIC_NAMES}

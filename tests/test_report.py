@@ -166,7 +166,7 @@ def test_the_data_section_tells_counts_and_losses(pages: Pages) -> None:
         "2 × the file is truncated",
         "1 × the file is empty",
         "its groups allow no better",
-        "1 set, kept in one split",
+        "1 set kept in one split; 2 pairs that given groups or splits hold apart",
     ):
         assert phrase in text
 
@@ -184,7 +184,7 @@ def test_every_number_stands_with_interval_and_floor(pages: Pages) -> None:
     text = " ".join(seen(pages.public).text)
     assert "0.151 – 0.213" in text
     assert "this feature space has no class probabilities" in text
-    assert "needs 50 images a side, there are 31" in text
+    assert "31 test images; this metric needs at least 50 on each side" in text
 
 
 def test_only_the_standard_inception_gives_a_fid() -> None:
@@ -193,11 +193,42 @@ def test_only_the_standard_inception_gives_a_fid() -> None:
     assert metric_label("fd", "randconv") == "FD"
 
 
-def test_yardstick_is_a_share_of_the_way_from_the_floor() -> None:
-    result = {"value": 0.5, "floor": {"value": 0.1}, "yardstick": {"value": 2.1, "what": "blur"}}
-    assert yardstick_words(result) == "20\u202f% of the way from the floor to the yardstick of 2.10"
-    assert "not above the floor" in (yardstick_words({**result, "yardstick": {"value": 0.05, "what": "blur"}}) or "")
-    assert yardstick_words({"value": 1, "floor": {"value": 0}}) is None
+@pytest.mark.parametrize(
+    ("direction", "value", "yardstick", "expected"),
+    [
+        ("lower", 0.5, 2.1, "20\u202f% of the way from the floor to the yardstick (2.10)"),
+        ("higher", -0.3, -1.9, "20\u202f% of the way from the floor to the yardstick (−1.90)"),
+        ("lower", 4.1, 0.5, "10 times as far from the floor as the yardstick (0.500)"),
+        ("lower", 0.0, 2.1, "no worse than the floor; yardstick 2.10"),
+        ("lower", 0.5, 0.15, "yardstick 0.150, within the floor's interval"),
+        ("higher", 0.5, 0.9, "yardstick 0.900, no worse than the floor"),
+    ],
+)
+def test_yardstick_gives_the_scale(direction: str, value: float, yardstick: float, expected: str) -> None:
+    floor = {"value": 0.1, "low": 0.0, "high": 0.2}
+    result = {"value": value, "floor": floor, "direction": direction, "yardstick": {"value": yardstick, "what": "blur"}}
+    assert yardstick_words(result) == expected
+    assert yardstick_words({**result, "yardstick": None}) is None
+
+
+def test_reasons_that_differ_in_a_number_are_told_once(tmp_path: Path) -> None:
+    run, dataset = make_run(tmp_path / "run", kimg=10)
+    fidelity = read_json(run.evaluation / "fidelity.json")
+    for n, results in enumerate(fidelity["spaces"]["pca"]["classes"].values()):
+        for metric in results:
+            results[metric] = {"kind": "withheld", "reason": f"{n + 3} test images; too few"}
+    write_json(run.evaluation / "fidelity.json", fidelity)
+    (space,) = [space for space in space_views(fidelity) if space.name == "pca"]
+    assert space.by_class is not None
+    assert space.by_class.left_out == [
+        ("KID, FD, Precision, Recall, Density, Coverage, Inception Score", "3 to 6 test images; too few")
+    ]
+    assert "3 to 6 test images; too few" in pages_of(run, dataset)[0]
+
+
+def test_near_duplicates_are_shown_in_private_only(pages: Pages) -> None:
+    assert "correlation 0.99" in pages.private or "correlation 1.00" in pages.private
+    assert "correlation" not in pages.public
 
 
 def test_names_from_outside_are_never_markup(tmp_path: Path) -> None:
@@ -379,7 +410,7 @@ def test_strip_draws_to_scale_and_clips() -> None:
 
 
 def test_numbers_in_words() -> None:
-    assert [number(v) for v in (0, 0.0123, 1.5, 123456.0, -2.0)] == ["0", "0.0123", "1.50", "123\u202f456", "−2.00"]
+    assert [number(v) for v in (0, 0.0123, 1.5, 9.996, -2.0)] == ["0", "0.0123", "1.50", "10.0", "−2.00"]
     assert number(2.5e-6) == "2.50e−6".replace("−6", "−06")
     assert count(1234567.4) == "1\u202f234\u202f567"
     assert (fixed(-0.0004, 3), fixed(-0.5, 1)) == ("0.000", "−0.5")

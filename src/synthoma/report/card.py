@@ -125,7 +125,7 @@ def _evaluation(facts: Facts) -> str:
             )
         kid = next((row.cell.yardstick for row in space.rows if row.cell.yardstick), None)
         if kid and space.yardstick:
-            parts.append(f"KID lies {kid}: {_text(space.yardstick)}.")
+            parts.append(f"KID: {kid}. The yardstick is of {_text(space.yardstick)}.")
         parts += [f"{row.label}: {_text(row.cell.caveat)}" for row in space.rows if row.cell.caveat]
         parts += [f"Withheld: {_text(labels)} ({_text(reason)})." for labels, reason in space.withheld]
         if space.by_class and space.by_class.columns:

@@ -94,9 +94,16 @@ def _preparation(info: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Rejected", words.plural(rejected, "file") if rejected else "none"),
         ("Exact duplicates dropped", words.count(done.get("duplicates", 0))),
         ("Same picture, two labels", words.count(done.get("conflicts", 0))),
-        ("Near-duplicates", _sets_of_near_duplicates(done.get("near_duplicate_groups"))),
+        ("Near-duplicates", _near_duplicates(done)),
         ("Likely label errors", words.plural(len(info.get("label_errors", [])), "image")),
     ]
+    if done.get("label_check_accuracy") is not None:
+        result.append(
+            (
+                "Classifier that checked the labels",
+                f"right for {words.share(done['label_check_accuracy'])} of the images",
+            )
+        )
     if done.get("upscaled_share") is not None:
         result.append(("Enlarged to fit", words.share(done["upscaled_share"])))
     if done.get("fit"):
@@ -116,10 +123,16 @@ def _preparation(info: Mapping[str, Any]) -> list[tuple[str, str]]:
     return result
 
 
-def _sets_of_near_duplicates(value: object) -> str:
-    if value is None:
+def _near_duplicates(done: Mapping[str, Any]) -> str:
+    """How many there are, and whether each pair is in one split."""
+    groups, apart = done.get("near_duplicate_groups"), done.get("near_duplicates_apart") or 0
+    if groups is None:
         return "not looked for"
-    return f"{words.plural(float(value), 'set')}, kept in one split" if value else "none found"  # type: ignore[arg-type]
+    told = [f"{words.plural(groups, 'set')} kept in one split"] if groups else []
+    if apart:
+        told.append(f"{words.plural(apart, 'pair')} that given groups or splits hold apart")
+    told += [f"a chain of {words.plural(length, 'image')} that was not merged" for length in done.get("chains") or []]
+    return "; ".join(told) or "none found"
 
 
 def _lists(info: Mapping[str, Any], public: bool) -> list[tuple[str, list[str]]]:

@@ -207,18 +207,19 @@ def suspects(dataset: Dataset | None) -> list[Captioned]:
 
 
 def near_duplicates(dataset: Dataset | None) -> list[Pair]:
-    """Pairs of images of one group that are nearly the same picture. Private."""
+    """Pairs of images that are nearly the same picture, those in different splits first. Private."""
     if dataset is None:
         return []
     result = []
-    for first, second, correlation in lookalike_pairs(dataset, MOST_PAIRS):
+    for pair in lookalike_pairs(dataset, MOST_PAIRS):
         captions = [
             Captioned(
                 _real_tile(dataset, row), _class_of(dataset.classes, dataset.labels[row]), str(dataset.splits[row])
             )
-            for row in (first, second)
+            for row in (pair.first, pair.second)
         ]
-        result.append(Pair(captions[0], captions[1], f"correlation {words.fixed(correlation, 3)}"))
+        apart = "" if dataset.splits[pair.first] == dataset.splits[pair.second] else ", in different splits"
+        result.append(Pair(captions[0], captions[1], f"correlation {words.fixed(pair.correlation, 3)}{apart}"))
     return result
 
 

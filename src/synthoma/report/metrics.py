@@ -1,5 +1,6 @@
 """The measured metrics as tables: value, interval, floor and yardstick together, or the reason why there is none."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -130,7 +131,10 @@ def glossary(fidelity: Mapping[str, Any] | None) -> list[tuple[str, str]]:
         *terms,
         ("Interval", "95 % interval from repeated half-samples of whole patients or groups."),
         ("Floor", "The same metric between real images of different patients: the best that a generator can reach."),
-        ("Yardstick", "KID of real images after a declared blur or noise: a sense of what a large value means."),
+        (
+            "Yardstick",
+            "The same metric for real images after a declared blur or noise: a sense of what a large value means.",
+        ),
         (
             "Feature space",
             "The numbers that stand for an image when two images are compared. Values from different spaces do not compare.",
@@ -176,9 +180,10 @@ def _class_table(name: str, space: Mapping[str, Any], axes: Mapping[str, tuple[f
     left_out = []
     for metric in metrics:
         if metric not in shown:
-            reasons = dict.fromkeys(str(results[metric]["reason"]) for results in classes.values())
-            left_out.append((metric_label(metric, name), "; ".join(reasons)))
+            reasons = _summed(str(results[metric]["reason"]) for results in classes.values())
+            left_out.append((metric_label(metric, name), " / ".join(reasons)))
     marks: dict[str, str] = {}
+    reasons_of: dict[str, list[str]] = {}
     rows = []
     for label, results in classes.items():
         cells = []
@@ -186,13 +191,15 @@ def _class_table(name: str, space: Mapping[str, Any], axes: Mapping[str, tuple[f
             result = results[metric]
             mark = ""
             if result["kind"] != "estimate":
-                mark = marks.setdefault(str(result["reason"]), _mark(len(marks)))
+                mark = marks.setdefault(_without_number(result["reason"])[1], _mark(len(marks)))
+                reasons_of.setdefault(mark, []).append(str(result["reason"]))
             cells.append(
                 _cell(metric, f"{metric_label(metric, name)}, {words.spoken(label)}", result, axes[metric], mark)
             )
         rows.append((words.spoken(label), cells))
     columns = [(metric_label(m, name), _direction(m, classes.values())) for m in shown]
-    return ClassTable(columns, rows, [(mark, reason) for reason, mark in marks.items()], _together(left_out))
+    footnotes = [(mark, _summed(reasons)[0]) for mark, reasons in reasons_of.items()]
+    return ClassTable(columns, rows, footnotes, _together(left_out))
 
 
 def _mark(place: int) -> str:
@@ -242,11 +249,11 @@ def _cell(metric: str, label: str, result: Mapping[str, Any], axis: tuple[float,
     if result["kind"] != "estimate":
         return Cell(reason=str(result["reason"]), footnote=mark)
     value, low, high, floor = (result[key] for key in ("value", "low", "high", "floor"))
-    decimals = _decimals(metric, result)
+    places = decimals(metric, result)
     yardstick = result.get("yardstick")
-    shown, interval = words.fixed(value, decimals), f"{words.fixed(low, decimals)} – {words.fixed(high, decimals)}"
-    floor_shown = words.fixed(floor["value"], decimals)
-    floor_interval = f"{words.fixed(floor['low'], decimals)} – {words.fixed(floor['high'], decimals)}"
+    shown, interval = words.fixed(value, places), f"{words.fixed(low, places)} – {words.fixed(high, places)}"
+    floor_shown = words.fixed(floor["value"], places)
+    floor_interval = f"{words.fixed(floor['low'], places)} – {words.fixed(floor['high'], places)}"
     strip = Strip(
         (low, value, high),
         (floor["low"], floor["value"], floor["high"]),
@@ -269,21 +276,54 @@ def _cell(metric: str, label: str, result: Mapping[str, Any], axis: tuple[float,
     )
 
 
-def _decimals(metric: str, result: Mapping[str, Any]) -> int:
-    """The same decimals for a value and its floor, and for a metric in all rows where its values are of one size."""
+def decimals(metric: str, result: Mapping[str, Any]) -> int:
+    """Decimals of a value, its interval and its floor, so that the three compare by eye."""
     if metric in ("precision", "recall", "density", "coverage", "inception_score"):
         return 2
-    needed = words.decimals_of(result["low"], result["high"])
-    return min(4, max(3, needed)) if metric == "kid" else min(2, needed)
+    floor = result["floor"]
+    needed = max(words.decimals_of(result["low"], result["high"]), words.decimals_of(floor["low"], floor["high"]))
+    return min(4 if metric == "kid" else 2, needed)
 
 
 def yardstick_words(result: Mapping[str, Any]) -> str | None:
-    """Where the value lies between its floor and its yardstick; None without one, or where they do not differ."""
-    yardstick = result.get("yardstick")
+    """How far the value is from its floor on the scale of its yardstick; None without one.
+
+    No share is given where the floor's own interval holds the yardstick: it would be a ratio of noise.
+    """
+    yardstick, floor = result.get("yardstick"), result["floor"]
     if not yardstick:
         return None
-    span = yardstick["value"] - result["floor"]["value"]
+    shown = words.number(yardstick["value"])
+    if floor["low"] <= yardstick["value"] <= floor["high"]:
+        return f"yardstick {shown}, within the floor's interval"
+    sign = 1 if result["direction"] == "lower" else -1
+    span = sign * (yardstick["value"] - floor["value"])
     if span <= 0:
-        return f"yardstick {words.number(yardstick['value'])}, not above the floor"
-    way = (result["value"] - result["floor"]["value"]) / span
-    return f"{words.share(way)} of the way from the floor to the yardstick of {words.number(yardstick['value'])}"
+        return f"yardstick {shown}, no worse than the floor"
+    way = sign * (result["value"] - floor["value"]) / span
+    if way < 0:
+        return f"no worse than the floor; yardstick {shown}"
+    if way > 2:
+        return f"{words.number(way, 2)} times as far from the floor as the yardstick ({shown})"
+    return f"{words.share(way)} of the way from the floor to the yardstick ({shown})"
+
+
+def _without_number(reason: str) -> tuple[int | None, str]:
+    """The number that a reason begins with, and the rest of it."""
+    begins = re.match(r"(\d+) ", reason)
+    return (int(begins[1]), reason[begins.end() :]) if begins else (None, reason)
+
+
+def _summed(reasons: Iterable[str]) -> list[str]:
+    """Reasons that differ only in the number they begin with as one: `4 to 9 test images; ...`."""
+    numbers: dict[str, list[int]] = {}
+    for number, rest in map(_without_number, reasons):
+        numbers.setdefault(rest, []).extend([] if number is None else [number])
+    return [f"{_span(found)}{rest}" for rest, found in numbers.items()]
+
+
+def _span(numbers: list[int]) -> str:
+    if not numbers:
+        return ""
+    low, high = min(numbers), max(numbers)
+    return f"{low} " if low == high else f"{low} to {high} "

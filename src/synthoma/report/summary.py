@@ -5,6 +5,7 @@ from typing import Any
 
 from synthoma.report import words
 from synthoma.report.facts import Facts
+from synthoma.report.metrics import decimals as metric_decimals
 from synthoma.report.metrics import metric_label
 
 FAMILIES = {"cgan": "conditional GAN", "dcgan": "DCGAN"}
@@ -41,7 +42,7 @@ def figures(facts: Facts) -> list[Figure]:
     first = _first_kid(facts)
     if first:
         space, kid = first
-        decimals = words.decimals_of(kid["low"], kid["high"])
+        decimals = metric_decimals("kid", kid)
         interval = f"95 % {words.fixed(kid['low'], decimals)} to {words.fixed(kid['high'], decimals)}"
         floor = words.fixed(kid["floor"]["value"], decimals)
         result.append(
@@ -82,7 +83,7 @@ def _measured(facts: Facts) -> str:
     if first is None:
         return "Its measurements are withheld; the reasons stand under Metrics."
     space, kid = first
-    decimals = words.decimals_of(kid["low"], kid["high"])
+    decimals = metric_decimals("kid", kid)
 
     def span(low: float, high: float) -> str:
         return f"{words.fixed(low, decimals)} to {words.fixed(high, decimals)}"
@@ -96,7 +97,9 @@ def _measured(facts: Facts) -> str:
         f"the two intervals {'overlap' if meet else 'do not overlap'}."
     )
     if kid.get("yardstick"):
-        text += f" For scale: {kid['yardstick']['what']} have {words.number(kid['yardstick']['value'])}."
+        value = kid["yardstick"]["value"]
+        text += f" For scale: {kid['yardstick']['what']} have {words.number(value)}"
+        text += ", within the interval of the floor." if floor["low"] <= value <= floor["high"] else "."
     return text
 
 

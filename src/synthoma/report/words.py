@@ -28,6 +28,7 @@ def number(value: float, digits: int = 3) -> str:
         return "0"
     if not 1e-4 <= abs(value) < 1e6:
         return f"{value:.{digits - 1}e}".replace("-", MINUS)
+    value = float(f"{value:.{digits - 1}e}")  # rounded first: 9.996 has one digit more before the point afterwards
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     return f"{value:,.{decimals}f}".replace(",", "\u202f").replace("-", MINUS)
 
@@ -47,7 +48,7 @@ def fixed(value: float, decimals: int) -> str:
 def share(value: float) -> str:
     """A share as per cent: 0.034 is 3.4 %, 0.34 is 34 %."""
     percent = value * 100
-    return f"{percent:.1f}\u202f%" if 0 < abs(percent) < 9.95 else f"{percent:.0f}\u202f%"
+    return f"{fixed(percent, 1 if 0 < abs(percent) < 9.95 else 0)}\u202f%"
 
 
 def duration(seconds: float) -> str:
