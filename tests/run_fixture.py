@@ -127,7 +127,7 @@ def dataset_info(
             "rejected": {"the file is truncated": 2, "the file is empty": 1},
             "duplicates": 3,
             "conflicts": 1,
-            "near_duplicate_groups": 1,
+            "near_duplicate_groups": int(len(size) == 2),
             "near_duplicates_apart": 2,
             "label_check_accuracy": 0.88,
             "upscaled_share": 0.04,
