@@ -19,6 +19,7 @@ def evaluate(
     run: Annotated[Path | None, typer.Argument(help="A run folder; or give --real and --synthetic.")] = None,
     real: Annotated[Path | None, typer.Option(help="Image tree or dataset of real images.")] = None,
     synthetic: Annotated[Path | None, typer.Option(help="Image tree of synthetic images.")] = None,
+    groups: Groups = None,
     weights: Annotated[
         list[Path] | None, typer.Option(help="Weights of a known feature extractor. May be repeated.")
     ] = None,
@@ -39,7 +40,14 @@ def evaluate(
             assert run is not None
             result = evaluate_run(run, observer)
         else:
-            result = evaluate_folders(real, synthetic, EvaluationSection(), weights=weights or [], groups=groups)
+            result = evaluate_folders(
+                real,
+                synthetic,
+                EvaluationSection(),
+                weights=weights or [],
+                groups=groups,
+                progress=lambda done, total: observer.progress("Evaluating", done, total),
+            )
             for warning in result["warnings"]:
                 observer.warn(warning)
     if as_json:
