@@ -36,7 +36,12 @@ def test_a_block_of_steps_equals_its_steps() -> None:
 
 def test_seed_purpose_and_step_give_other_streams() -> None:
     index = torch.arange(64)
-    streams = [Draws(0, "a").bits(0, index, 4), Draws(1, "a").bits(0, index, 4), Draws(0, "b").bits(0, index, 4), Draws(0, "a").bits(1, index, 4)]
+    streams = [
+        Draws(0, "a").bits(0, index, 4),
+        Draws(1, "a").bits(0, index, 4),
+        Draws(0, "b").bits(0, index, 4),
+        Draws(0, "a").bits(1, index, 4),
+    ]
     for i, first in enumerate(streams):
         for second in streams[i + 1 :]:
             assert (first == second).float().mean() < 0.02

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from make_dataset import make_dataset
 
+from make_dataset import make_dataset
 from synthoma.run import file_sha256
 from synthoma.training.checkpoint import checkpoint_folders
 

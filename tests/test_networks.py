@@ -24,7 +24,9 @@ def feature_shapes(network: nn.Module) -> Iterator[list[tuple[int, ...]]]:
     """Shapes [c, *spatial] after the stem and after each block."""
     shapes: list[tuple[int, ...]] = []
     modules = [getattr(network, "stem", None), *network.blocks]
-    hooks = [m.register_forward_hook(lambda m, i, o: shapes.append(tuple(o.shape[1:]))) for m in modules if m is not None]
+    hooks = [
+        m.register_forward_hook(lambda m, i, o: shapes.append(tuple(o.shape[1:]))) for m in modules if m is not None
+    ]
     yield shapes
     for hook in hooks:
         hook.remove()
@@ -134,13 +136,17 @@ def test_dcgan_computes_what_the_reference_computes() -> None:
     z = torch.randn(4, 100)
     images = reference_generator(z[:, :, None, None])
     torch.testing.assert_close(generator(z), images, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(discriminator(images).sigmoid(), reference_discriminator(images).flatten(), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        discriminator(images).sigmoid(), reference_discriminator(images).flatten(), rtol=1e-3, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
 @pytest.mark.parametrize(("size", "channels"), [((16, 16), 1), ((16, 24), 3), ((8, 8, 16), 1)])
 def test_both_dimensions_and_oblong_sizes(family: str, size: tuple[int, ...], channels: int) -> None:
-    model = ModelSection(family=family, latent=8, generator_widths=[16, 8], discriminator_widths=[8, 16], label_embedding=4)
+    model = ModelSection(
+        family=family, latent=8, generator_widths=[16, 8], discriminator_widths=[8, 16], label_embedding=4
+    )
     built = build_family(model, TrainingSection(), ImageSpace(size, channels, 3), CPU)
     labels = torch.tensor([0, 1, 2, 0]) if built.conditional else None
     images = built.generator(torch.randn(4, 8), labels)
@@ -154,7 +160,9 @@ def test_both_dimensions_and_oblong_sizes(family: str, size: tuple[int, ...], ch
 
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_bf16_stays_near_fp32_and_returns_fp32(family: str) -> None:
-    model = ModelSection(family=family, latent=8, generator_widths=[16, 8], discriminator_widths=[8, 16], label_embedding=4)
+    model = ModelSection(
+        family=family, latent=8, generator_widths=[16, 8], discriminator_widths=[8, 16], label_embedding=4
+    )
     built = build_family(model, TrainingSection(), ImageSpace((16, 16), 3, 3), CPU)
     labels = torch.tensor([0, 1, 2, 0]) if built.conditional else None
     z = torch.randn(4, 8)

@@ -8,9 +8,9 @@ from synthoma.objectives.adversarial import bce_discriminator, bce_generator
 
 def test_discriminator_loss_is_binary_cross_entropy_with_soft_labels() -> None:
     real, fake = torch.randn(32, dtype=torch.float64), torch.randn(32, dtype=torch.float64)
-    expected = F.binary_cross_entropy_with_logits(real, torch.full_like(real, 0.9)) + F.binary_cross_entropy_with_logits(
-        fake, torch.full_like(fake, 0.1)
-    )
+    expected = F.binary_cross_entropy_with_logits(
+        real, torch.full_like(real, 0.9)
+    ) + F.binary_cross_entropy_with_logits(fake, torch.full_like(fake, 0.1))
     torch.testing.assert_close(bce_discriminator(real, fake, 0.9, 0.1), expected, rtol=1e-12, atol=0)
 
 

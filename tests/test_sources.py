@@ -202,7 +202,7 @@ def test_a_split_that_is_none_is_refused(table_folder):
 def test_table_and_class_folders_are_ambiguous(image_tree):
     root = image_tree({"a": 2, "b": 2})
     (root / "metadata.csv").write_text("file,label\na/0.png,x\n")
-    with pytest.raises(DataError, match="more than one way: tree or table.*source.kind"):
+    with pytest.raises(DataError, match=r"more than one way: tree or table.*source\.kind"):
         open_source(root, AUTO)
     assert len(open_source(root, SourceSection(kind="tree")).records()) == 4
     assert len(open_source(root, SourceSection(kind="table")).records()) == 1
@@ -242,7 +242,7 @@ def test_axes_are_brought_into_order(tmp_path):
     assert pixels.array.shape == (7, 5, 6, 1)
     np.testing.assert_array_equal(pixels.array[3, :, :, 0], volume[1, :, :, 3])
     np.testing.assert_array_equal(pixels.mask[3, :, :, 0], volume[1, :, :, 3] > 99)
-    with pytest.raises(DataError, match="source.axes is 'nyx'"):
+    with pytest.raises(DataError, match=r"source\.axes is 'nyx'"):
         open_source(path, SourceSection(axes="nyx")).records()
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from make_dataset import Silent, make_dataset
 
+from make_dataset import Silent, make_dataset
 from synthoma import workflow
 from synthoma.cohort import cohort_hash
 from synthoma.dataset import Dataset
