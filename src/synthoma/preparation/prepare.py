@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from synthoma.cohort import SPLITS, SplitPlan, assign_splits, cohort_hash, number_groups, split_deviations
 from synthoma.dataset import Dataset, seal_dataset
 from synthoma.errors import DataError
-from synthoma.formats.images import is_image_name
 from synthoma.preparation.duplicates import ExactDuplicates, Grouping, drop_exact_duplicates, group_images
 from synthoma.preparation.items import Item, Rejection, count_reasons
 from synthoma.preparation.label_errors import LabelCheck, find_label_errors
@@ -88,7 +87,7 @@ def prepare(
     Raises `DataError`: nothing to read, too many unreadable files, too few images, one class in a conditional recipe.
     """
     out = Path(out)
-    _check_target(out, source.root)
+    _check_target(out, source)
     everything = list(source.records())
     if not everything:
         raise DataError(f"{source.root} holds no images.")
@@ -112,20 +111,15 @@ def prepare(
     return PreparationResult(Dataset.open(out), notes, warnings)
 
 
-def _check_target(out: Path, root: Path) -> None:
+def _check_target(out: Path, source: Source) -> None:
     """Never replace a folder that is no dataset, nor write into the raw data."""
-    place, raw = out.resolve(), root.resolve()
+    place, raw = out.resolve(), source.root.resolve()
     if out.exists() and not (out / "dataset.json").is_file() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} exists and is no dataset; it is not overwritten. Choose another --out.")
-    holds_raw_images = place.is_relative_to(raw) and raw.is_dir()
-    if place == raw or raw.is_relative_to(place) or (holds_raw_images and _is_searched(place, raw)):
-        raise DataError(f"{out} lies within the raw data {root} or around it; choose an --out elsewhere.")
-
-
-def _is_searched(place: Path, raw: Path) -> bool:
-    """Whether a reader would come upon the dataset when it next lists the raw data."""
-    hidden = any(part.startswith(".") for part in place.relative_to(raw).parts)
-    return not hidden and any(path.is_dir() or is_image_name(path.name) for path in raw.iterdir() if path != place)
+    # Only a reader that walks a whole tree would come upon the dataset's own pictures when it next looks.
+    found_again = source.walks and place.is_relative_to(raw)
+    if place == raw or raw.is_relative_to(place) or found_again:
+        raise DataError(f"{out} lies within the raw data {source.root} or around it; choose an --out elsewhere.")
 
 
 def _read(

@@ -37,6 +37,7 @@ class ArraysSource:
 
     file: Path
     axes: str | None = None
+    walks: bool = False
     parallel: bool = False
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

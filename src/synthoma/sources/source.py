@@ -18,11 +18,15 @@ class Source(Protocol):
     """One set of raw data. Small and picklable: worker processes get a copy.
 
     root: places of images (`Origin.path`) are told relative to this folder.
+    walks: whether the reader takes whatever lies below `root`, so that nothing may be written there.
     parallel: whether `read` gains from worker processes (decoding does, cutting a piece of an array does not).
     """
 
     @property
     def root(self) -> Path: ...
+
+    @property
+    def walks(self) -> bool: ...
 
     @property
     def parallel(self) -> bool: ...

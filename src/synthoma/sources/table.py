@@ -54,6 +54,7 @@ class TableSource:
     file: Path
     section: SourceSection
     groups_file: Path | None = None
+    walks: bool = False
     parallel: bool = True
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

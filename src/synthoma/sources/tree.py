@@ -42,6 +42,7 @@ class TreeSource:
 
     root: Path
     groups_file: Path | None = None
+    walks: bool = True
     parallel: bool = True
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

@@ -1,0 +1,505 @@
+"""From raw files to a dataset: what is written, what is left out and why, and that nothing incidental changes a byte."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from synthoma.dataset import Dataset
+from synthoma.errors import DataError, DatasetError
+from synthoma.preparation import needs_labels, prepare
+from synthoma.preparation.duplicates import group_images
+from synthoma.preparation.items import Item
+from synthoma.preparation.label_errors import find_label_errors
+from synthoma.preparation.near_duplicates import Pair, apply_symmetry, find_near_duplicates, symmetries
+from synthoma.preparation.resize import place, resampling_matrix, resize, resize_mask
+from synthoma.recipe import Recipe
+from synthoma.records import Origin, Record
+from synthoma.sources import open_source
+
+
+def make_recipe(family="dcgan", source=None, data=None, batch=4, **preparation) -> Recipe:
+    values = {"size": 16, "colour": "rgb", "label_errors": False, **preparation}
+    return Recipe.model_validate(
+        {
+            "name": "test",
+            "preparation": values,
+            "source": source or {},
+            "data": data or {},
+            "model": {"family": family},
+            "training": {"batch": batch},
+        }
+    )
+
+
+def run(root: Path, out: Path, recipe: Recipe | None = None, groups: Path | None = None, **options):
+    recipe = recipe or make_recipe()
+    return prepare(open_source(root, recipe.source, groups), recipe, out, **options)
+
+
+def sums(folder: Path) -> dict[str, str]:
+    """Relative path -> SHA-256 of every file."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_dataset_is_written(image_tree, tmp_path):
+    root = image_tree({"a": 20, "b": 30})
+    (root / "synthoma-data.yaml").write_text("licence: CC0-1.0\ncitation: nobody\n")
+    calls: list[tuple[int, int]] = []
+    recipe = make_recipe("cgan", data={"citation": "the recipe's own"})
+    result = run(root, tmp_path / "out", recipe, progress=lambda done, total: calls.append((done, total)))
+    dataset = Dataset.open(tmp_path / "out", full=True)
+    assert dataset.images.shape == (50, 3, 16, 16)
+    assert dataset.images.dtype == np.uint8
+    assert dataset.classes == ["a", "b"]
+    assert dataset.info["data"] == {"licence": "CC0-1.0", "citation": "the recipe's own", "may_release": None}
+    assert dataset.info["counts"] == {
+        "train": {"a": 14, "b": 21},
+        "val": {"a": 3, "b": 5},
+        "test": {"a": 3, "b": 4},
+    } or all(abs(dataset.info["counts"]["train"][name] / total - 0.7) <= 0.05 for name, total in (("a", 20), ("b", 30)))
+    assert dataset.column("content") == sorted(dataset.column("content"))
+    assert dataset.info["preparation"]["found"] == dataset.info["preparation"]["kept"] == 50
+    assert dataset.info["preparation"]["imbalance"] == 1.5
+    assert calls[-1] == (50, 50)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "dataset.json", "images.npy", "private", "records.parquet", "rejected.parquet",
+    ]  # fmt: skip
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert any("50 images found, 50 kept" in note for note in result.notes)
+    # Each row shows the picture that its link names.
+    links = pq.read_table(tmp_path / "out" / "private" / "links.parquet").to_pylist()
+    file_of = {link["key"]: link["file"] for link in links}
+    for row in (0, 17, 49):
+        raw = np.asarray(Image.open(root / file_of[dataset.column("key")[row]]))
+        np.testing.assert_array_equal(np.moveaxis(resize(raw, (16, 16), "crop"), -1, 0), dataset.images[row])
+        assert file_of[dataset.column("key")[row]].startswith(dataset.column("label")[row])
+
+
+def test_the_result_does_not_depend_on_path_order_or_workers(image_tree, tmp_path, monkeypatch):
+    root = image_tree({"a": 18, "b": 14})
+    shutil.copy(root / "a" / "3.png", root / "a" / "copy.png")
+    (root / "b" / "bad.png").write_bytes(b"no picture")
+    (root / "groups.csv").write_text("file,group\n" + "".join(f"a/{i}.png,p{i // 3}\n" for i in range(18)))
+    recipe = make_recipe(label_errors=True)
+    run(root, tmp_path / "one", recipe)
+    first = sums(tmp_path / "one")
+
+    moved = tmp_path / "deep er" / "Ärzte"
+    moved.parent.mkdir()
+    # Written in the opposite order, so that the file system lists them in another.
+    for path in sorted(root.rglob("*"), reverse=True):
+        if path.is_file():
+            target = moved / path.relative_to(root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+    backwards = SimpleNamespace(scandir=lambda folder: reversed(list(os.scandir(folder))))
+    monkeypatch.setattr("synthoma.sources.source.os", backwards)
+    run(moved, tmp_path / "two", recipe)
+    monkeypatch.undo()
+    assert sums(tmp_path / "two") == first
+
+
+@pytest.mark.slow
+def test_worker_processes_give_the_same_bytes(image_tree, tmp_path):
+    root = image_tree({"a": 40, "b": 30})
+    run(root, tmp_path / "one", workers=1)
+    run(root, tmp_path / "two", workers=2)
+    run(root, tmp_path / "three", workers=3)
+    assert sums(tmp_path / "one") == sums(tmp_path / "two") == sums(tmp_path / "three")
+
+
+def test_renamed_files_get_the_same_split_and_group_numbers(image_tree, tmp_path):
+    root = image_tree({"a": 20, "b": 14})
+    run(root, tmp_path / "one")
+    for path in sorted(root.rglob("*.png")):
+        path.rename(path.with_name(f"z{99 - int(path.stem)}.png"))
+    run(root, tmp_path / "two")
+    one, two = Dataset.open(tmp_path / "one"), Dataset.open(tmp_path / "two")
+    assert one.cohort_hash == two.cohort_hash
+    assert one.content_hash == two.content_hash
+    assert one.column("group") == two.column("group")
+
+
+def test_the_split_does_not_depend_on_the_size(image_tree, tmp_path):
+    root = image_tree({"a": 30})
+    hashes = {run(root, tmp_path / f"{n}", make_recipe(size=n)).dataset.cohort_hash for n in (8, 16, 32)}
+    assert len(hashes) == 1
+    assert Dataset.open(tmp_path / "8").content_hash != Dataset.open(tmp_path / "16").content_hash
+
+
+def test_exact_duplicates_are_dropped(image_tree, tmp_path):
+    root = image_tree({"a": 20, "b": 20})
+    shutil.copy(root / "a" / "0.png", root / "a" / "again.png")
+    # The same pixels in another file format are the same picture.
+    Image.open(root / "a" / "1.png").save(root / "a" / "again.bmp")
+    result = run(root, tmp_path / "out")
+    assert len(result.dataset) == 40
+    assert result.dataset.info["preparation"]["duplicates"] == 2
+    rejected = pq.read_table(tmp_path / "out" / "rejected.parquet").to_pylist()
+    assert [row["reason"] for row in rejected] == ["exact duplicate of another image"] * 2
+    assert any("2 exact duplicates" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("conflicts", ["drop", "keep"])
+def test_the_same_picture_under_two_labels(image_tree, tmp_path, conflicts):
+    root = image_tree({"a": 20, "b": 20})
+    shutil.copy(root / "a" / "0.png", root / "b" / "again.png")
+    result = run(root, tmp_path / "out", make_recipe(conflicts=conflicts))
+    dataset = result.dataset
+    assert dataset.info["preparation"]["conflicts"] == 1
+    assert any("1 picture under more than one label" in warning for warning in result.warnings)
+    contents = dataset.column("content")
+    twice = [row for row, content in enumerate(contents) if contents.count(content) == 2]
+    if conflicts == "drop":
+        assert len(dataset) == 39
+        assert dataset.info["preparation"]["rejected"] == {"same picture under several labels": 2}
+    else:
+        assert len(dataset) == 41
+        assert {dataset.column("label")[row] for row in twice} == {"a", "b"}
+        assert len({dataset.column("group")[row] for row in twice}) == 1
+
+
+def near_copies(picture: np.ndarray) -> list[np.ndarray]:
+    """The picture turned, mirrored, saved anew and moved a little."""
+    noise = np.random.default_rng(0).integers(-3, 4, picture.shape)
+    return [
+        np.rot90(picture).copy(),
+        picture[:, ::-1].copy(),
+        np.clip(picture.astype(int) + noise, 0, 255).astype(np.uint8),
+    ]
+
+
+def test_near_duplicates_stay_in_one_split(image_tree, tmp_path, picture):
+    root = image_tree({"a": 60, "b": 60})
+    for i in range(6):
+        raw = np.asarray(Image.open(root / "a" / f"{i}.png"))
+        for k, copy in enumerate(near_copies(raw)):
+            Image.fromarray(copy).save(root / "a" / f"near {i} {k}.png")
+    result = run(root, tmp_path / "out")
+    dataset = result.dataset
+    links = {
+        link["key"]: link["file"] for link in pq.read_table(tmp_path / "out" / "private" / "links.parquet").to_pylist()
+    }
+    group = {links[key]: name for key, name in zip(dataset.column("key"), dataset.column("group"), strict=True)}
+    for i in range(6):
+        assert len({group[f"a/{i}.png"], *(group[f"a/near {i} {k}.png"] for k in range(3))}) == 1
+    assert len(set(group.values())) == 120
+    assert dataset.info["preparation"]["near_duplicate_groups"] == 6
+    assert len(run(root, tmp_path / "without", make_recipe(near_duplicates=False)).dataset.info["groups"]) == 3
+    assert len(set(Dataset.open(tmp_path / "without").column("group"))) == 138
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_every_symmetry_and_small_shifts_are_found(dim):
+    side = {2: 64, 3: 20}[dim]
+    random = np.random.default_rng(0)
+    cells = {2: 6, 3: 4}[dim]
+    coarse = random.random((40, *(cells,) * dim)).astype(np.float32)
+    for axis in range(1, dim + 1):
+        matrix = resampling_matrix(cells, 0.0, float(cells), side + 4)
+        coarse = np.moveaxis(np.tensordot(matrix, coarse, axes=(1, axis)), 0, axis)
+    large = np.rint(255 * coarse).astype(np.uint8)
+    plain = large[(slice(None), *(slice(2, -2),) * dim)]
+    shift = 2 if dim == 2 else 1
+    for number, symmetry in enumerate(symmetries(dim)):
+        moved = large[
+            (
+                slice(None),
+                *(slice(2 + shift * (-1) ** (number + k), side + 2 + shift * (-1) ** (number + k)) for k in range(dim)),
+            )
+        ]
+        other = apply_symmetry(moved[:1], symmetry)
+        pairs = find_near_duplicates(np.concatenate([plain, other]))
+        assert [(pair.first, pair.second) for pair in pairs] == [(0, 40)], symmetry
+        assert pairs[0].correlation >= 0.98
+
+
+def test_noise_and_flat_pictures_are_no_duplicates():
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 256, (60, 64, 64), dtype=np.uint8)
+    flat = np.full((10, 64, 64), 200, dtype=np.uint8)
+    assert find_near_duplicates(np.concatenate([noise, flat])) == []
+
+
+def make_items(count: int, groups=None, splits=None) -> list[Item]:
+    return [
+        Item(
+            i,
+            Record(f"k{i}", "a", groups and groups[i], Origin(Path("x")), splits and splits[i]),
+            f"c{i:03d}",
+            "grey8",
+            None,
+            False,
+            False,
+        )
+        for i in range(count)
+    ]
+
+
+def test_a_long_chain_is_reported_and_not_merged():
+    pairs = [Pair(i, i + 1, 0.99) for i in range(10)] + [Pair(50, 51, 0.99)]
+    grouping = group_images(make_items(100), pairs, respect_splits=False)
+    assert grouping.chains == [11]
+    assert len(set(grouping.groups)) == 99
+    assert grouping.groups[50] == grouping.groups[51]
+
+
+def test_given_groups_win_over_near_duplicates():
+    groups = ["p", "p", "q", None, None, *[f"r{i}" for i in range(95)]]
+    # An image without a group joins one of two given groups, and never ties them together.
+    pairs = [Pair(0, 2, 0.99), Pair(1, 3, 0.995), Pair(2, 3, 0.99), Pair(3, 4, 0.99)]
+    grouping = group_images(make_items(100, groups), pairs, respect_splits=False)
+    assert grouping.groups[0] == grouping.groups[1] == grouping.groups[3] == grouping.groups[4] != grouping.groups[2]
+    assert grouping.straddling == 2
+    assert len(set(grouping.groups)) == 97
+
+
+def test_groups_csv_is_never_split(image_tree, tmp_path):
+    root = image_tree({"a": 30, "b": 30})
+    lines = [f"{name}/{i}.png,patient {name}{i // 4}" for name in "ab" for i in range(30)]
+    (root / "groups.csv").write_text("file,group\n" + "\n".join(lines))
+    dataset = run(root, tmp_path / "out").dataset
+    links = pq.read_table(tmp_path / "out" / "private" / "links.parquet").to_pylist()
+    patient = {link["key"]: link["group"] for link in links}
+    split_of: dict[str, set[str]] = {}
+    for key, split in zip(dataset.column("key"), dataset.column("split"), strict=True):
+        split_of.setdefault(patient[key], set()).add(split)
+    assert len(split_of) == 16
+    assert all(len(splits) == 1 for splits in split_of.values())
+    assert set().union(*split_of.values()) == {"train", "val", "test"}
+    public = b"".join(path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file())
+    assert b"patient" not in public
+
+
+def test_a_split_that_was_tampered_with_is_refused(image_tree, tmp_path):
+    run(image_tree({"a": 30}), tmp_path / "out")
+    records = pq.read_table(tmp_path / "out" / "records.parquet")
+    splits = records.column("split").to_pylist()
+    splits[splits.index("test")] = "train"
+    changed = records.set_column(records.column_names.index("split"), "split", [splits])
+    pq.write_table(changed, tmp_path / "out" / "records.parquet")
+    with pytest.raises(DatasetError, match="changed after it was written"):
+        Dataset.open(tmp_path / "out")
+    # Even with its sum set right, the frozen hash of the cohort tells.
+    info = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    info["files"]["records.parquet"] = hashlib.sha256((tmp_path / "out" / "records.parquet").read_bytes()).hexdigest()
+    (tmp_path / "out" / "dataset.json").write_text(json.dumps(info))
+    with pytest.raises(DatasetError, match="not the one that was frozen"):
+        Dataset.open(tmp_path / "out")
+
+
+def test_the_given_split_is_honoured(tmp_path, picture):
+    for split, count in (("Train", 20), ("Test", 6)):
+        (tmp_path / "data" / split / "a").mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(picture(hash((split, i)) % 10**6)).save(tmp_path / "data" / split / "a" / f"{i}.png")
+    given = run(tmp_path / "data", tmp_path / "given", make_recipe(split="given")).dataset
+    assert given.info["counts"] == {"train": {"a": 20}, "val": {}, "test": {"a": 6}}
+    pooled = run(tmp_path / "data", tmp_path / "pooled").dataset
+    assert pooled.info["counts"]["val"] == {"a": 4}
+    (tmp_path / "data" / "groups.csv").write_text("file,group\nTrain/a/0.png,x\nTest/a/0.png,x\n")
+    with pytest.raises(DataError, match="1 groups stand in more than one split"):
+        run(tmp_path / "data", tmp_path / "torn", make_recipe(split="given"))
+
+
+def test_a_given_split_that_is_not_there(image_tree, tmp_path):
+    with pytest.raises(DataError, match="30 of 30 images say no split"):
+        run(image_tree({"a": 30}), tmp_path / "out", make_recipe(split="given"))
+
+
+def test_where_selects_by_label_and_attribute(tmp_path, picture):
+    root = tmp_path / "data"
+    root.mkdir()
+    lines = ["file,label,grade"]
+    for i in range(90):
+        Image.fromarray(picture(i)).save(root / f"{i}.png")
+        lines.append(f"{i}.png,{'malignant' if i % 2 else 'benign'},{i % 3}")
+    (root / "table.csv").write_text("\n".join(lines))
+    dataset = run(root, tmp_path / "out", make_recipe(where={"label": ["malignant"], "grade": [1, 2]})).dataset
+    assert len(dataset) == 30
+    assert dataset.classes == ["malignant"]
+    assert set(dataset.column("attr.grade")) == {1.0, 2.0}
+    assert dataset.info["preparation"]["filtered"] == 60
+    with pytest.raises(DataError, match=r"no image has label = 'cyst'. There are: benign, malignant"):
+        run(root, tmp_path / "none", make_recipe(where={"label": "cyst"}))
+    with pytest.raises(DataError, match="no 'grad'; did you mean 'grade'"):
+        run(root, tmp_path / "none", make_recipe(where={"grad": 1}))
+
+
+def test_images_without_a_label(tmp_path, picture):
+    root = tmp_path / "data"
+    root.mkdir()
+    lines = ["file,label"]
+    for i in range(50):
+        Image.fromarray(picture(i)).save(root / f"{i}.png")
+        lines.append(f"{i}.png,{'' if i < 5 else 'ab'[i % 2]}")
+    (root / "table.csv").write_text("\n".join(lines))
+    assert not needs_labels(make_recipe())
+    assert len(run(root, tmp_path / "plain").dataset) == 50
+    conditional = make_recipe("cgan")
+    assert needs_labels(conditional)
+    result = run(root, tmp_path / "conditional", conditional)
+    assert len(result.dataset) == 45
+    assert result.dataset.info["preparation"]["rejected"] == {"no label, which a conditional model needs": 5}
+
+
+def test_sixteen_bits_share_one_window(tmp_path):
+    root = tmp_path / "data"
+    root.mkdir()
+    for i in range(24):
+        array = np.random.default_rng(i).integers(0, 1000, (16, 16)).astype(np.uint16)
+        array[0, 0] = 4095 if i == 0 else 2000
+        Image.fromarray(array).save(root / f"{i}.png")
+    result = run(root, tmp_path / "out", make_recipe(colour="grey"))
+    assert result.dataset.info["preparation"]["grey16_window"] == [0, 4095]
+    assert sorted(result.dataset.images[:, 0, 0, 0].tolist()) == [round(2000 * 255 / 4095)] * 23 + [255]
+
+
+def test_volumes_with_masks(tmp_path):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (24, 12, 14, 10), dtype=np.uint8)
+    masks = np.zeros_like(images)
+    masks[:, 3:9, 4:10, 2:8] = 1
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, train_images=images, train_masks=masks, train_labels=np.arange(24) % 2)
+    recipe = make_recipe(source={"axes": "nyxz"}, size=[5, 6, 7], colour="grey", fit="stretch")
+    dataset = run(path, tmp_path / "out", recipe).dataset
+    assert dataset.images.shape == (24, 1, 5, 6, 7)
+    stored = np.load(tmp_path / "out" / "masks.npy", allow_pickle=False)
+    assert stored.shape == (24, 1, 5, 6, 7)
+    assert stored[0, 0, 2, 3, 3] == 1
+    assert stored[0, 0, 0, 0, 0] == 0
+    with pytest.raises(DataError, match=r"preparation\.size has 2 numbers"):
+        run(path, tmp_path / "wrong", make_recipe(size=[5, 6]))
+
+
+@pytest.mark.parametrize(
+    ("fit", "expected"),
+    [
+        ("crop", ((0.0, 10.0), (20.0, 20.0), (8, 8), (0, 0))),
+        ("pad", ((0.0, 0.0), (20.0, 40.0), (4, 8), (2, 0))),
+        ("stretch", ((0.0, 0.0), (20.0, 40.0), (8, 8), (0, 0))),
+    ],
+)
+def test_fit(fit, expected):
+    where = place((20, 40), (8, 8), fit)
+    assert (where.start, where.extent, where.placed, where.offset) == expected
+    assert not where.upscales
+    assert place((20, 40), (50, 50), fit).upscales
+    # What is cut off does not count: 40 pixels shrink to 30, 20 are enlarged only where both axes must fill.
+    assert place((20, 40), (30, 30), fit).upscales == (fit != "pad")
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (12, 18, 24)])
+def test_resizing_is_antialiased_and_keeps_the_mean(shape):
+    # A checkerboard of single pixels is grey from afar; picking pixels would give black or white.
+    board = (np.indices(shape).sum(axis=0) % 2 * 255).astype(np.uint8)[..., None]
+    small = resize(board, tuple(n // 4 for n in shape), "stretch")
+    assert np.abs(small.astype(int) - 127).max() <= 12
+    assert resize(board, shape, "crop") is board
+
+
+def test_area_average_and_linear_weights():
+    np.testing.assert_allclose(resampling_matrix(4, 0.0, 4.0, 2), [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
+    np.testing.assert_allclose(resampling_matrix(3, 0.0, 3.0, 2), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]], rtol=1e-6)
+    np.testing.assert_allclose(resampling_matrix(2, 0.0, 2.0, 4), [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])
+
+
+def test_padding_is_black_and_centred():
+    padded = resize(np.full((10, 20, 3), 200, np.uint8), (8, 8), "pad")
+    assert padded[:2].max() == padded[-2:].max() == 0
+    assert padded[2:6].min() == 200
+    assert resize_mask(np.ones((10, 20, 1), np.uint8), (8, 8), "pad")[:, 0, 0].tolist() == [0, 0, 1, 1, 1, 1, 0, 0]
+
+
+def test_label_errors_are_found():
+    random = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    images = random.integers(0, 120, (300, 3, 16, 16), dtype=np.uint8)
+    images[np.arange(300), labels] += 60
+    wrong = np.array([7, 100, 211])
+    given = labels.copy()
+    given[wrong] = (labels[wrong] + 1) % 3
+    contents = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
+    checked = find_label_errors(images, given, [str(i) for i in range(300)], contents)
+    assert {error.row for error in checked.doubtful} == set(wrong.tolist())
+    assert all(error.suggested == labels[error.row] for error in checked.doubtful)
+    assert checked.accuracy > 0.95
+
+
+def test_label_errors_need_enough_images():
+    images = np.zeros((20, 1, 8, 8), dtype=np.uint8)
+    checked = find_label_errors(images, np.arange(20) % 2, [str(i) for i in range(20)], [str(i) for i in range(20)])
+    assert checked.doubtful == []
+    assert checked.accuracy is None
+
+
+def test_the_overview_shows_every_class(image_tree, tmp_path):
+    run(image_tree({"a": 20, "Größe 🎗 with a long long name": 20}), tmp_path / "out")
+    sheet = Image.open(tmp_path / "out" / "private" / "overview.png")
+    assert sheet.width > 700
+    assert len(np.unique(np.asarray(sheet).reshape(-1, 3), axis=0)) > 1000
+
+
+def test_raw_data_and_foreign_folders_are_never_overwritten(image_tree, tmp_path):
+    root = image_tree({"a": 30})
+    for out in (root, root / "a" / "dataset", tmp_path):
+        with pytest.raises(DataError, match=r"is no dataset|lies within the raw data"):
+            run(root, out)
+    other = tmp_path / "letters"
+    other.mkdir()
+    (other / "letter.txt").write_text("dear")
+    with pytest.raises(DataError, match="is no dataset"):
+        run(root, other)
+    assert len(list(root.rglob("*.png"))) == 30
+    run(root, tmp_path / "out")
+    run(root, tmp_path / "out")
+
+
+def test_a_failed_preparation_leaves_the_old_dataset(image_tree, tmp_path):
+    root = image_tree({"a": 30})
+    run(root, tmp_path / "out")
+    before = sums(tmp_path / "out")
+    with pytest.raises(DataError):
+        run(root, tmp_path / "out", make_recipe(where={"label": "b"}))
+    with pytest.raises(DataError):
+        run(root, tmp_path / "out", make_recipe(size=64, upscale="refuse"))
+    assert sums(tmp_path / "out") == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["chest_ct", "pap_smear"])
+def test_real_groups_stay_whole(data_root, tmp_path, name):
+    result = run(data_root / name, tmp_path / "out", make_recipe(size=64, colour="grey"))
+    dataset = result.dataset
+    links = pq.read_table(tmp_path / "out" / "private" / "links.parquet").to_pylist()
+    group = {link["key"]: link["group"] for link in links}
+    pairs = {(group[key], split) for key, split in zip(dataset.column("key"), dataset.column("split"), strict=True)}
+    assert len(pairs) == len({own for own, _ in pairs}) == sum(dataset.info["groups"].values())
+    assert dataset.info["cohort"]["deviations"] == []
+    assert dataset.info["preparation"]["rejected"] == {}
+
+
+@pytest.mark.slow
+def test_real_skin_is_prepared_twice_alike(data_root, tmp_path):
+    recipe = make_recipe("cgan", size=64, label_errors=True)
+    started = time.perf_counter()
+    run(data_root / "skin9", tmp_path / "one", recipe)
+    seconds = time.perf_counter() - started
+    run(data_root / "skin9", tmp_path / "two", recipe, workers=1)
+    assert sums(tmp_path / "one") == sums(tmp_path / "two")
+    dataset = Dataset.open(tmp_path / "one", full=True)
+    assert len(dataset) == 1834
+    assert dataset.info["preparation"]["near_duplicate_groups"] >= 2
+    assert seconds < 60
