@@ -15,6 +15,7 @@ from synthoma.networks.layers import (
     CHANNELS_LAST,
     Convolution,
     Dense,
+    MapDense,
     TransposedConvolution,
     batch_norm,
     same_kernel_padding,
@@ -89,11 +90,11 @@ class ConditionalDiscriminator(nn.Module):
             blocks.append(nn.Sequential(*layers, nn.LeakyReLU(0.2, inplace=True)))
         self.blocks = nn.ModuleList(blocks)
         grid = [n // 2 ** len(widths) for n in size]
-        self.score = Dense(widths[-1] * math.prod(grid), 1)
+        self.score = MapDense(widths[-1] * math.prod(grid), 1)
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         plane = self.embed(labels).unflatten(1, (1, *self.size))
         x = torch.cat((x, plane), dim=1).to(self.compute_dtype, memory_format=CHANNELS_LAST[self.dim])
         for block in self.blocks:
             x = block(x)
-        return self.score(x.flatten(1)).squeeze(1).float()
+        return self.score(x).squeeze(1).float()

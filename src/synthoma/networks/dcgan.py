@@ -14,6 +14,7 @@ from synthoma.networks.layers import (
     CHANNELS_LAST,
     Convolution,
     Dense,
+    MapDense,
     TransposedConvolution,
     batch_norm,
     same_kernel_padding,
@@ -79,10 +80,10 @@ class DCGANDiscriminator(nn.Module):
             blocks.append(nn.Sequential(*layers, nn.LeakyReLU(0.2, inplace=True)))
         self.blocks = nn.ModuleList(blocks)
         grid = [n // 2 ** len(widths) for n in size]
-        self.score = Dense(widths[-1] * math.prod(grid), 1, bias=False)
+        self.score = MapDense(widths[-1] * math.prod(grid), 1, bias=False)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         x = x.to(self.compute_dtype)
         for block in self.blocks:
             x = block(x)
-        return self.score(x.flatten(1)).squeeze(1).float()
+        return self.score(x).squeeze(1).float()

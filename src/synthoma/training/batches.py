@@ -34,13 +34,14 @@ class RealImages:
         self.count = len(rows)
         self.resident: Tensor | None = None
         if self.count * dataset.images[0].nbytes < RESIDENT_SHARE * available_memory(device):
-            self.resident = torch.from_numpy(np.ascontiguousarray(dataset.images[rows])).to(device)
+            # [n, *spatial, c]: a batch that is gathered from it is channels last without a copy more.
+            self.resident = torch.from_numpy(np.ascontiguousarray(np.moveaxis(dataset.images[rows], 1, -1))).to(device)
         self.rows, self.images = rows, dataset.images
 
     def read(self, index: Tensor) -> Tensor:
         """Images at these places of the training split: float32 [n, c, *spatial] in [low, high], channels last."""
         if self.resident is not None:
-            pixels = self.resident[index]
+            pixels = self.resident[index].movedim(-1, 1)
         else:
             host = torch.from_numpy(np.ascontiguousarray(self.images[self.rows[index.cpu().numpy()]]))
             pixels = host.to(self.device, non_blocking=True)
