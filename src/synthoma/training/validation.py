@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from synthoma.dataset import Dataset
 from synthoma.draws import Draws
 from synthoma.metrics.kid import kid_with_error
-from synthoma.networks.features.randconv import RandConv
+from synthoma.networks.features.randconv import MOST_FITTED, RandConv
 from synthoma.recipe import Recipe
 
 # Below this many validation images the standard error is larger than the differences that one could choose by.
@@ -34,9 +34,11 @@ class Validator:
             labels,
         )
         self.range = recipe.model.range
-        self.extractor = RandConv(len(dataset.size), dataset.channels)
         if self.enabled:
-            window = dataset.info["encoding"].get("window", (0, 255))
+            window = tuple(dataset.info["encoding"].get("window", (0, 255)))
+            train = dataset.rows("train")
+            reference = dataset.images[train[:: -(-len(train) // MOST_FITTED)]]
+            self.extractor = RandConv(len(dataset.size), dataset.channels, reference, window, dataset.content_hash)
             self.real = self.extractor.measure(dataset.images[self.rows], window).features
 
     def measure(self, network: nn.Module, batch: int = 64) -> dict[str, Any]:
