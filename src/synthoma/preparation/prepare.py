@@ -81,7 +81,6 @@ def prepare(
     """Make the dataset folder `out` from `source` as `recipe.preparation` says; an earlier dataset there is replaced.
 
     workers: processes that decode and resize; None for one a processor (none for a small set), 1 for this process.
-    A script that asks for workers must be importable (`if __name__ == "__main__":`), as always with processes.
     progress: called with (images done, images in all).
 
     Raises `DataError`: nothing to read, too many unreadable files, too few images, one class in a conditional recipe.

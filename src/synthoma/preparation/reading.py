@@ -3,14 +3,17 @@
 What comes back for a record does not depend on which worker read it, nor on when.
 """
 
+import contextlib
 import hashlib
 import multiprocessing
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
@@ -98,8 +101,8 @@ def read_all(
         yield from _read_in_processes(source, records, settings, workers)
     except BrokenProcessPool as error:
         raise DataError(
-            "a process that reads images ended unexpectedly, most likely for lack of memory. Try again with one worker, "
-            "or lower preparation.max_pixels."
+            "a process that reads images ended unexpectedly, most likely for lack of memory. Lower preparation.max_pixels, or "
+            "read with fewer workers."
         ) from error
 
 
@@ -118,8 +121,9 @@ def _read_in_processes(
             return pool.submit(_read_chunk, start, list(records[start : start + _CHUNK]))
 
         try:
-            # A few chunks ahead of the workers, so that results never pile up in memory.
-            pending = {submit(start) for start in islice(chunks, 4 * workers)}
+            # A few chunks ahead of the workers, so that results never pile up in memory. The first one starts them all.
+            with _without_script():
+                pending = {submit(start) for start in islice(chunks, 4 * workers)}
             while pending:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 pending |= {submit(start) for start in islice(chunks, len(done))}
@@ -127,6 +131,21 @@ def _read_in_processes(
                     yield from future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _without_script() -> Iterator[None]:
+    """Start processes that do not import the caller's script: they need nothing of it.
+
+    Otherwise a script without `if __name__ == "__main__":` would run a second time in every worker, and one that is read
+    from standard input could have no workers at all.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 _worker: tuple[Source, ReadSettings] | None = None

@@ -47,8 +47,8 @@ def _reading(findings: Findings, recipe: Recipe, notes: list[str], warnings: lis
     unreadable = [rejection for rejection in findings.rejections if rejection.unreadable]
     if unreadable:
         warnings.append(f"{_number(len(unreadable), 'file')} could not be read and left out: {_reasons(unreadable)}.")
-    copies = findings.exact.rejections
-    unwanted = [r for r in findings.rejections if not r.unreadable and r not in copies]
+    copies = {rejection.record.key for rejection in findings.exact.rejections}
+    unwanted = [r for r in findings.rejections if not r.unreadable and r.record.key not in copies]
     if unwanted:
         warnings.append(f"{_number(len(unwanted), 'image')} left out: {_reasons(unwanted)}.")
     upscaled = sum(item.upscaled for item in items)
