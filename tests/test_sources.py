@@ -193,6 +193,25 @@ def test_a_table_with_columns_of_other_names(table_folder):
         ).records()
 
 
+def test_columns_that_identify_a_person_are_left_out(table_folder):
+    names = ["Patient", "subject_id", "PatientID", "date of birth", "image_id", "study name", "report"]
+    rows = "".join(f"img/0.png,p{i % 3}," + ",".join(f"Meier {i}" for _ in names) + f",{i}\n" for i in range(12))
+    (table_folder / "metadata.csv").write_text(f"file,group,{','.join(names)},diameter_mm\n{rows}")
+    source = open_source(table_folder, AUTO)
+    assert {name for record in source.records() for name in record.attributes} == {"diameter_mm"}
+    assert any("Patient, subject_id" in note and "report" in note for note in source.notes)
+    assert "Meier" not in "".join(source.notes) + repr(source.records())
+
+
+def test_pictures_beside_a_table_that_is_not_read_are_said(table_folder):
+    (table_folder / "metadata.csv").write_text("image,finding\nimg/0.png,x\n")
+    for path in (table_folder / "img").iterdir():
+        path.rename(table_folder / path.name)
+    source = open_source(table_folder, AUTO)
+    source.records()
+    assert any("metadata.csv was not read; source.kind=table" in note for note in source.notes)
+
+
 def test_a_split_that_is_none_is_refused(table_folder):
     (table_folder / "metadata.csv").write_text("file,split\nimg/0.png,holdout\n")
     with pytest.raises(DataError, match="row 2 has the split 'holdout'"):

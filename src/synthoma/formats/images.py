@@ -65,8 +65,8 @@ def read_image(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> DecodedImage
         if path.stat().st_size == 0:
             raise ImageFileError(path, "the file is empty (0 bytes)")
         with warnings.catch_warnings():
-            # Pillow warns above half of its limit; the limit below is checked in any case.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Pillow warns of odd metadata, file by file, and above half of its limit; the limit below is checked anyway.
+            warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as image:
                 _check_header(path, image, max_pixels)
                 return _to_array(path, ImageOps.exif_transpose(image))

@@ -9,6 +9,7 @@ from synthoma.formats.images import is_image_name
 from synthoma.formats.tables import is_table_name
 from synthoma.recipe import SourceSection
 from synthoma.records import Origin, Pixels, Record, record_key
+from synthoma.sources.groups import FILE_NAME as GROUPS_FILE
 from synthoma.sources.groups import apply_groups, find_groups_file
 from synthoma.sources.source import image_files, normal_name, read_picture, relative_place, walk_files
 
@@ -78,7 +79,9 @@ class TreeSource:
                 f"({', '.join(sorted(folders - splits)[:5])}). Are these classes? Move one kind elsewhere."
             )
         records = [self._record(path, base, bool(splits)) for path in pictures]
-        self._note_layout(records, splits)
+        self._note_layout(
+            records, splits, [path.name for path in files if is_table_name(path.name) and path.name != GROUPS_FILE]
+        )
         if self.groups_file is not None:
             records, notes, warnings = apply_groups(records, self.root, self.groups_file)
             self.notes += notes
@@ -115,7 +118,7 @@ class TreeSource:
             names = ", ".join(f"{suffix} ({count})" for suffix, count in sorted(odd.items()))
             self.notes.append(f"Files that are not named like pictures were ignored: {names}.")
 
-    def _note_layout(self, records: list[Record], splits: set[str]) -> None:
+    def _note_layout(self, records: list[Record], splits: set[str], tables: list[str]) -> None:
         labels = {record.label for record in records if record.label is not None}
         if splits:
             self.notes.append(
@@ -123,7 +126,8 @@ class TreeSource:
                 "group; `preparation.split: given` honours them."
             )
         if not labels:
-            self.notes.append("There are no class folders: the pictures are one set without labels.")
+            beside = "".join(f" {name} was not read; source.kind=table takes it." for name in tables)
+            self.notes.append(f"There are no class folders: the pictures are one set without labels.{beside}")
         elif any(record.label is None for record in records):
             count = sum(record.label is None for record in records)
             self.warnings.append(f"{count} pictures lie beside the class folders and have no label.")
