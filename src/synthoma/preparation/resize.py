@@ -107,11 +107,11 @@ def _by_matrices(array: NDArray[np.generic], where: Placement) -> NDArray[np.flo
     for axis, (start, extent, count) in enumerate(zip(where.start, where.extent, where.placed, strict=True)):
         weights = resampling_matrix(array.shape[axis], start, extent, count)
         before, after = values.shape[:axis], values.shape[axis + 1 :]
-        # Plain products of matrices: the axes stay where they are, nothing is copied.
+        # einsum, not a BLAS product: the matrices are small, and its threads would fight with the other workers.
         if math.prod(after) == 1:
-            values = values.reshape(-1, array.shape[axis]) @ weights.T
+            values = np.einsum("kj,aj->ak", weights, values.reshape(-1, array.shape[axis]))
         else:
-            values = weights @ values.reshape(math.prod(before), array.shape[axis], math.prod(after))
+            values = np.einsum("kj,ajb->akb", weights, values.reshape(-1, array.shape[axis], math.prod(after)))
         values = values.reshape(*before, count, *after)
     return values
 
