@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -85,6 +86,10 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+# Runs that this process holds, and the thread that does: a stage inside a workflow asks for the lock again.
+_HELD: dict[Path, int] = {}
+
+
 class Run:
     """Paths of a run folder, its lock and its statistics. Holds no state but the path."""
 
@@ -105,7 +110,11 @@ class Run:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for this process. A kill releases it; a second process gets a `TrainingError`."""
+        """Hold the run for this thread, which may ask again. A kill releases it; anybody else gets a `TrainingError`."""
+        place = self.path.resolve()
+        if _HELD.get(place) == threading.get_ident():
+            yield
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("w") as file:
             try:
@@ -114,7 +123,11 @@ class Run:
                 raise TrainingError(
                     f"{self.path} is in use by another synthoma process; wait for it or stop it."
                 ) from error
-            yield
+            _HELD[place] = threading.get_ident()
+            try:
+                yield
+            finally:
+                del _HELD[place]
 
     def stats(self) -> list[dict[str, Any]]:
         """Rows of stats.jsonl; a last line that a kill cut short is left out."""

@@ -72,9 +72,10 @@ def train_run(recipe: Recipe, dataset: Path, out: Path, observer: Observer) -> M
     """Begin a run on a prepared dataset, or go on with it."""
     run = Run(out)
     opened = Dataset.open(dataset)
-    prepare_run(run, recipe)
-    remember_dataset(run, dataset)
-    return training.train(run, opened, observer)
+    with run.locked():
+        prepare_run(run, recipe)
+        remember_dataset(run, dataset)
+        return training.train(run, opened, observer)
 
 
 def resume_run(path: Path, observer: Observer) -> Model:
@@ -96,6 +97,19 @@ def run_recipe(
 ) -> Outcome:
     """All stages from raw files (`data`) or a prepared dataset to the report; those that are up to date are skipped."""
     run = Run(out)
+    with run.locked():
+        return _run_stages(run, recipe, data, observer, dataset, groups, workers)
+
+
+def _run_stages(
+    run: Run,
+    recipe: Recipe,
+    data: Path | None,
+    observer: Observer,
+    dataset: Path | None,
+    groups: Path | None,
+    workers: int | None,
+) -> Outcome:
     prepare_run(run, recipe)
     stages = _Stages(run)
     if dataset is None:
@@ -112,10 +126,17 @@ def run_recipe(
     return Outcome(run, stages.ran, stages.skipped)
 
 
-def evaluate_run(path: Path, observer: Observer) -> dict[str, Any]:
-    """Measure the model of a run against the frozen test split; leaves evaluation/fidelity.json."""
+def evaluate_run(path: Path, observer: Observer, weights: Sequence[Path] = ()) -> dict[str, Any]:
+    """Measure the model of a run against the frozen test split; leaves evaluation/fidelity.json.
+
+    weights: files of further feature extractors, beside those that the recipe names.
+    """
     run = Run(path)
-    _evaluate(run, read_recipe(run), run_dataset(run), observer)
+    recipe = read_recipe(run)
+    files = [*recipe.evaluation.weights, *map(str, weights)]
+    section = recipe.evaluation.model_copy(update={"weights": files})
+    with run.locked():
+        _evaluate(run, recipe.model_copy(update={"evaluation": section}), run_dataset(run), observer)
     result: dict[str, Any] = read_json(run.evaluation / "fidelity.json")
     return result
 
@@ -124,7 +145,8 @@ def report_run(path: Path) -> tuple[Path, Path]:
     """Write both reports and the model card from the run's files."""
     run = Run(path)
     read_recipe(run)
-    return _report(run, run_dataset(run))
+    with run.locked():
+        return _report(run, run_dataset(run))
 
 
 def remember_dataset(run: Run, dataset: Path) -> None:

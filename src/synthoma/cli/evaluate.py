@@ -38,7 +38,9 @@ def evaluate(
     with ConsoleObserver(quiet=as_json) as observer:
         if real is None or synthetic is None:
             assert run is not None
-            result = evaluate_run(run, observer)
+            if groups:
+                raise typer.BadParameter("--groups goes with --real; a run has its groups already.")
+            result = evaluate_run(run, observer, weights or [])
         else:
             result = evaluate_folders(
                 real,

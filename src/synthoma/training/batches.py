@@ -57,12 +57,14 @@ def available_memory(device: torch.device) -> int:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Draws of a block of updates, each tensor with the update as its first axis."""
+    """Draws of one update: all of its `Batch` but the pixels."""
 
     place: Tensor
+    labels: Tensor
     z: Tensor
-    fake_place: Tensor
-    soft: Tensor
+    fake_labels: Tensor
+    soft_real: Tensor
+    soft_fake: Tensor
     flip: Tensor
 
 
@@ -84,41 +86,34 @@ class BatchStream:
         self.class_counts = counts
         self.class_starts = torch.cumsum(counts, 0) - counts
         self.balanced = training.balanced and len(present) > 1
-        self.block: tuple[int, _Drawn] | None = None
+        self.block: tuple[int, list[_Drawn]] | None = None
 
     def __getitem__(self, update: int) -> Batch:
         number, place = divmod(update, DRAWN_AHEAD)
         if self.block is None or self.block[0] != number:
             self.block = number, self._draw(number * DRAWN_AHEAD)
-        drawn = self.block[1]
-        real = self.reals.read(drawn.place[place])
+        drawn = self.block[1][place]
+        real = self.reals.read(drawn.place)
         if self.training.mirror:
-            real = torch.where(drawn.flip[place].reshape(-1, *[1] * (real.ndim - 1)), real.flip(-1), real)
-        return Batch(
-            real,
-            self.reals.labels[drawn.place[place]] if self.conditional else None,
-            drawn.z[place],
-            self.reals.labels[drawn.fake_place[place]] if self.conditional else None,
-            drawn.soft[place, 0],
-            drawn.soft[place, 1],
-        )
+            real = torch.where(drawn.flip.reshape(-1, *[1] * (real.ndim - 1)), real.flip(-1), real)
+        labels, fake_labels = (drawn.labels, drawn.fake_labels) if self.conditional else (None, None)
+        return Batch(real, labels, drawn.z, fake_labels, drawn.soft_real, drawn.soft_fake)
 
-    def _draw(self, first: int) -> _Drawn:
-        """Draws of the updates first .. first + DRAWN_AHEAD - 1."""
+    def _draw(self, first: int) -> list[_Drawn]:
+        """Draws of the updates first .. first + DRAWN_AHEAD - 1, taken apart here so that a batch costs no look-ups."""
         batch, device = self.training.batch, self.reals.device
         updates = torch.arange(first, first + DRAWN_AHEAD, device=device)
         steps = updates.repeat_interleave(batch)
         index = torch.arange(batch, device=device).repeat(DRAWN_AHEAD)
         low = torch.tensor([self.training.real_labels[0], self.training.fake_labels[0]], device=device)
         high = torch.tensor([self.training.real_labels[1], self.training.fake_labels[1]], device=device)
-        soft = self.purposes["soft"].uniform(updates, torch.zeros_like(updates), (2,))
-        return _Drawn(
-            self._places("reals", steps, index),
-            self.purposes["latents"].normal(steps, index, (self.latent,)).unflatten(0, (-1, batch)),
-            self._places("fakes", steps, index),
-            low + soft * (high - low),
-            self.purposes["mirror"].uniform(steps, index).unflatten(0, (-1, batch)) < 0.5,
-        )
+        soft = low + self.purposes["soft"].uniform(updates, torch.zeros_like(updates), (2,)) * (high - low)
+        places, fake_places = self._places("reals", steps, index), self._places("fakes", steps, index)
+        z = self.purposes["latents"].normal(steps, index, (self.latent,)).unflatten(0, (-1, batch))
+        flip = self.purposes["mirror"].uniform(steps, index).unflatten(0, (-1, batch)) < 0.5
+        labels, fake_labels = self.reals.labels[places], self.reals.labels[fake_places]
+        columns = (places, labels, z, fake_labels, soft[:, 0], soft[:, 1], flip)
+        return [_Drawn(*tensors) for tensors in zip(*(column.unbind(0) for column in columns), strict=True)]
 
     def _places(self, purpose: str, steps: Tensor, index: Tensor) -> Tensor:
         """Places in the training split: int64 [updates, batch]."""
