@@ -45,7 +45,7 @@ class RealImages:
         else:
             host = torch.from_numpy(np.ascontiguousarray(self.images[self.rows[index.cpu().numpy()]]))
             pixels = host.to(self.device, non_blocking=True)
-        return (pixels * self.scale).add_(self.offset).contiguous(memory_format=self.format)
+        return pixels.float().mul_(self.scale).add_(self.offset).contiguous(memory_format=self.format)
 
 
 def available_memory(device: torch.device) -> int:
