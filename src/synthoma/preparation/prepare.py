@@ -66,6 +66,11 @@ class Findings:
         return [item.label for item in self.items]
 
     @property
+    def groups_known(self) -> bool:
+        """Whether the source says of any image which patient or group it belongs to."""
+        return any(item.record.group is not None for item in self.items)
+
+    @property
     def classes(self) -> list[str]:
         return sorted({label for label in self.labels if label is not None})
 
@@ -282,6 +287,7 @@ def _info(folder: Path, source: Source, recipe: Recipe, findings: Findings) -> d
             "seed": recipe.preparation.split_seed,
             "deviations": [vars(deviation) for deviation in plan.deviations],
             "independent_reference": plan.independent_reference,
+            "groups_known": findings.groups_known,
         },
         # The hashes of contents are those of the raw pixels; the arrays' own tell how these were prepared.
         "content": content_hash([rows, arrays]),

@@ -122,6 +122,11 @@ def _split(findings: Findings, recipe: Recipe, notes: list[str], warnings: list[
         groups = {group for group, own in zip(findings.groups, plan.splits, strict=True) if own == split}
         parts.append(f"{split} {plan.splits.count(split):,} ({_number(len(groups), 'group')})")
     notes.append(f"Split ({'as given' if recipe.preparation.split == 'given' else 'by group'}): {', '.join(parts)}.")
+    if not findings.groups_known:
+        warnings.append(
+            "No patients or groups are known, so each image counts as its own. Where one patient has several, they can be on both "
+            "sides of the split, and intervals are too narrow; a groups.csv (file, class, group) beside the images says who belongs together."
+        )
     if not plan.independent_reference:
         total = len(set(findings.groups))
         reason = f"only {_number(total, 'group')}" if total < FEWEST_GROUPS else "no group could be spared for test"

@@ -114,7 +114,7 @@ def _evaluation(facts: Facts) -> str:
     parts = [
         f"{words.plural(counts['synthetic'], 'synthetic image')} against {words.plural(counts['test'], 'real image')} of "
         f"{words.plural(counts['groups_test'], 'patient or group', 'patients or groups')} that training never saw. The floor is "
-        "the same metric between real images of different people; intervals are at 95 %. Values from different feature "
+        "the same metric between real images of different groups; intervals are at 95 %. Values from different feature "
         "spaces do not compare."
     ]
     for space in metrics.space_views(facts.fidelity):

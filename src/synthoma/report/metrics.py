@@ -130,7 +130,7 @@ def glossary(fidelity: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     return [
         *terms,
         ("Interval", "95 % interval from repeated half-samples of whole patients or groups."),
-        ("Floor", "The same metric between real images of different patients: the best that a generator can reach."),
+        ("Floor", "The same metric between real images of different groups: the best that a generator can reach."),
         (
             "Yardstick",
             "The same metric for real images after a declared blur or noise: a sense of what a large value means.",

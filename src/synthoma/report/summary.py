@@ -35,6 +35,8 @@ def figures(facts: Facts) -> list[Figure]:
     if counts.get("train"):
         groups = facts.dataset.info["groups"].get("train") if facts.dataset is not None else None
         note = f"of {words.plural(groups, 'patient or group', 'patients or groups')}" if groups else ""
+        if not groups_known(facts):
+            note = "patients unknown"
         result.append(Figure(words.count(counts["train"]), "real training images", note))
     if facts.training is not None:
         note = f"in {words.duration(facts.training['seconds'])} on {facts.training.get('device', 'an unknown device')}"
@@ -63,6 +65,11 @@ def _made(facts: Facts) -> str:
     return f"A {family} makes images ({pictures}){of}."
 
 
+def groups_known(facts: Facts) -> bool:
+    """Whether the source named patients or groups; where not, each image counts as its own."""
+    return facts.dataset is None or facts.dataset.info["cohort"].get("groups_known", True)
+
+
 def _trained(facts: Facts) -> str:
     training, counts = facts.training, _counts(facts)
     if training is None:
@@ -71,7 +78,8 @@ def _trained(facts: Facts) -> str:
     on = f" on {words.plural(counts['train'], 'real image')}" if counts.get("train") else ""
     aside = ""
     if counts.get("test"):
-        aside = f" {words.plural(counts['test'], 'real image')} of other patients or groups were kept aside for the measurements."
+        others = " of other patients or groups" if groups_known(facts) else ""
+        aside = f" {words.plural(counts['test'], 'real image')}{others} were kept aside for the measurements."
     seen = f"saw {words.count(training['images_seen'])} images in {words.duration(training['seconds'])}"
     return f"It {state}{on} and {seen}.{aside}"
 
@@ -92,7 +100,7 @@ def _measured(facts: Facts) -> str:
     meet = kid["low"] <= floor["high"] and floor["low"] <= kid["high"]
     text = (
         f"Against them its {metric_label('kid', space)} ({space}) is {words.fixed(kid['value'], decimals)} "
-        f"(95 % interval {span(kid['low'], kid['high'])}), where real images of different patients reach "
+        f"(95 % interval {span(kid['low'], kid['high'])}), where other real images reach "
         f"{words.fixed(floor['value'], decimals)} ({span(floor['low'], floor['high'])}); "
         f"the two intervals {'overlap' if meet else 'do not overlap'}."
     )
