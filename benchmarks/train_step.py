@@ -152,8 +152,8 @@ def keras_environment(wanted: Path | None) -> Path:
 
 
 @contextlib.contextmanager
-def contestants(keras: Path, threads: int) -> Iterator[dict[str, Contestant]]:
-    """All workers, started one after another; ended with the block."""
+def contestants(keras: Path, threads: int, patience: float) -> Iterator[dict[str, Contestant]]:
+    """All workers, started one after another on a quiet machine (`auto` decides by a stopwatch); ended with the block."""
     started: dict[str, Contestant] = {}
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
@@ -174,6 +174,7 @@ def contestants(keras: Path, threads: int) -> Iterator[dict[str, Contestant]]:
                 else:
                     command = [str(keras), str(HERE / program), *arguments]
                     command += ["--images", str(work / "images.npy"), "--labels", str(work / "labels.npy")]
+                wait_for_quiet(patience)
                 started[name] = Contestant(name, [*command, "--threads", str(threads)])
             yield started
         finally:
@@ -235,7 +236,7 @@ def main() -> None:
     options = parser.parse_args()
     restrict_to_cores(options.threads)
     before = os.getloadavg()
-    with contestants(keras_environment(options.keras_python), options.threads) as workers:
+    with contestants(keras_environment(options.keras_python), options.threads, options.patience) as workers:
         counts = {name: worker.description["parameters"] for name, worker in workers.items()}
         if len({json.dumps(count, sort_keys=True) for count in counts.values()}) != 1:
             raise SystemExit(f"The networks are not the same: {counts}")

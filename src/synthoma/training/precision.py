@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from synthoma.errors import RecipeError
 from synthoma.families import Family
@@ -15,7 +15,7 @@ from synthoma.objectives.objective import Batch
 # Largest error of a bf16 layer over its largest value: eight bits of mantissa give 2^-9 a rounding, and the output is
 # rounded once more; wrong kernels (pytorch#163347, #169688) are off by the size of the values themselves.
 LAYER_TOLERANCE = 2.0**-6
-TIMED_STEPS = 3
+TIMED_STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -131,21 +131,22 @@ def _layers_in_use(family: Family, batch: Batch) -> list[tuple[nn.Module, tuple[
 
 
 def _time_ratio(family: Family, batch: Batch) -> float:
-    """Time of the two losses with their gradients in fp32 over that in bf16, each the fastest of a few."""
-    fastest = {}
+    """Time of the two losses with their gradients in fp32 over that in bf16, each the fastest of a few.
+
+    The two take turns, so that a busy machine slows down both; the first turn only warms up.
+    """
+    seconds: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
     with _restored(family):
-        for dtype in (torch.float32, torch.bfloat16):
-            family.generator.compute_dtype = family.discriminator.compute_dtype = dtype  # type: ignore[assignment]
-            seconds = []
-            for _ in range(TIMED_STEPS + 1):
+        for _ in range(TIMED_STEPS + 1):
+            for dtype, measured in seconds.items():
+                family.generator.compute_dtype = family.discriminator.compute_dtype = dtype  # type: ignore[assignment]
                 start = time.perf_counter()
                 terms, _ = family.objective.discriminator(family.generator, family.discriminator, batch)
                 torch.stack(list(terms.values())).sum().backward()
                 terms = family.objective.generator(family.generator, family.discriminator, batch)
                 torch.stack(list(terms.values())).sum().backward()
-                seconds.append(time.perf_counter() - start)
-            fastest[dtype] = min(seconds[1:])
-    return fastest[torch.float32] / fastest[torch.bfloat16]
+                measured.append(time.perf_counter() - start)
+    return min(seconds[torch.float32][1:]) / min(seconds[torch.bfloat16][1:])
 
 
 class _restored:
@@ -172,8 +173,3 @@ def use_deterministic_algorithms(device: torch.device) -> None:
     """Ask torch for reproducible kernels; on a GPU convolution algorithms are still searched for once."""
     torch.use_deterministic_algorithms(device.type == "cpu")
     torch.backends.cudnn.benchmark = device.type == "cuda"
-
-
-def gradient_of(terms: dict[str, Tensor]) -> None:
-    """Backward of the sum of the terms."""
-    torch.stack(list(terms.values())).sum().backward()

@@ -1,0 +1,76 @@
+"""Which number format a run computes in: wishes are honoured, wrong arithmetic is found, nothing is changed by asking."""
+
+import pytest
+import torch
+
+from synthoma.errors import RecipeError
+from synthoma.families import Family, ImageSpace, build_family
+from synthoma.networks.layers import Convolution
+from synthoma.objectives.objective import Batch
+from synthoma.recipe import ModelSection, TrainingSection
+from synthoma.training import precision
+from synthoma.training.precision import choose_device, choose_precision, worst_layer_error
+
+CPU = torch.device("cpu")
+
+
+def family_and_batch() -> tuple[Family, Batch]:
+    model = ModelSection(
+        family="cgan", latent=8, generator_widths=[16, 8], discriminator_widths=[8, 16], label_embedding=4
+    )
+    family = build_family(model, TrainingSection(), ImageSpace((16, 16), 3, 3), CPU)
+    labels, one = torch.tensor([0, 1, 2, 0]), torch.ones(())
+    return family, Batch(torch.randn(4, 3, 16, 16), labels, torch.randn(4, 8), labels, one, one * 0)
+
+
+def test_bf16_layers_are_right_here_and_a_wrong_one_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    family, batch = family_and_batch()
+    assert worst_layer_error(family, batch) < precision.LAYER_TOLERANCE
+    plain = Convolution.forward
+
+    def wrong(self: Convolution, x: torch.Tensor) -> torch.Tensor:
+        y = plain(self, x)
+        return y.roll(1, dims=-1) if x.dtype == torch.bfloat16 else y  # as a kernel that mixes up positions
+
+    monkeypatch.setattr(Convolution, "forward", wrong)
+    assert worst_layer_error(family, batch) > precision.LAYER_TOLERANCE
+    chosen = choose_precision("bf16", family, batch, CPU)
+    assert chosen.name == "fp32"
+    assert "wrong here" in chosen.reason
+
+
+@pytest.mark.parametrize(("ratio", "name"), [(1.5, "bf16"), (0.9, "fp32")])
+def test_auto_takes_what_is_faster(ratio: float, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    family, batch = family_and_batch()
+    monkeypatch.setattr(precision, "bf16_supported", lambda device: True)
+    monkeypatch.setattr(precision, "_time_ratio", lambda family, batch: ratio)
+    chosen = choose_precision("auto", family, batch, CPU)
+    assert chosen.name == name
+    assert family.generator.compute_dtype == family.discriminator.compute_dtype == chosen.dtype
+
+
+def test_auto_without_the_instructions_is_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    family, batch = family_and_batch()
+    monkeypatch.setattr(precision, "bf16_supported", lambda device: False)
+    assert choose_precision("auto", family, batch, CPU).name == "fp32"
+
+
+def test_choosing_changes_no_weight_buffer_or_gradient() -> None:
+    family, batch = family_and_batch()
+    networks = (family.generator, family.discriminator)
+    before = [{name: tensor.clone() for name, tensor in network.state_dict().items()} for network in networks]
+    worst_layer_error(family, batch)
+    assert precision._time_ratio(family, batch) > 0
+    for network, state in zip(networks, before, strict=True):
+        assert all(torch.equal(tensor, state[name]) for name, tensor in network.state_dict().items())
+        assert all(parameter.grad is None for parameter in network.parameters())
+        assert network.compute_dtype == torch.float32
+
+
+def test_devices_that_are_not_there() -> None:
+    with pytest.raises(RecipeError, match="is no device"):
+        choose_device("gpu0")
+    if not torch.cuda.is_available():
+        with pytest.raises(RecipeError, match="finds no GPU"):
+            choose_device("cuda")
+    assert choose_device("cpu") == CPU
