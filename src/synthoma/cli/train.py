@@ -137,6 +137,5 @@ def _tell(ran: list[str], skipped: list[str], out: Path) -> None:
         console.print(f"Done: {', '.join(ran)}" + (f" (up to date: {', '.join(skipped)})" if skipped else "") + ".")
     else:
         console.print("Nothing to do: all stages are up to date.")
-    console.print(
-        f"Report: {out / 'report.html'}   (with real images, for your eyes only: {out / 'private' / 'report.html'})"
-    )
+    console.print(f"Report: {out / 'report.html'}", soft_wrap=True)
+    console.print(f"With real images, for your eyes only: {out / 'private' / 'report.html'}", soft_wrap=True)

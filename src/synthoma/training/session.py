@@ -133,7 +133,7 @@ def begin(run: Run, recipe: Recipe, dataset: Dataset, observer: Observer) -> Ses
         set_precision(family, precision)
         if known["threads"] != torch.get_num_threads():
             observer.say(
-                f"The run was begun with {known['threads']} threads and goes on with {torch.get_num_threads()}: it will be as good, "
+                f"The run was begun on {known['threads']} thread(s) and goes on on {torch.get_num_threads()}: it will be as good, "
                 "but not bit-identical to an uninterrupted one."
             )
     else:
