@@ -53,7 +53,9 @@ class ConsoleObserver:
 
     def warn(self, message: str) -> None:
         """A line that should not be overlooked."""
-        error_console.print(f"[yellow]Warning:[/] {escape(message)}", soft_wrap=True)
+        # Beside a live bar it goes through the bar's own console, which else would be torn.
+        target = console if self.live else error_console
+        target.print(f"[yellow]Warning:[/] {escape(message)}", soft_wrap=True)
 
     def progress(self, what: str, done: int, total: int) -> None:
         """A stage that counts files or features."""
