@@ -54,5 +54,6 @@ def prepare(
         print_json({"dataset": str(out), **dict(result.dataset.info)})
     else:
         console.print(
-            f"The dataset is in {out}: {len(result.dataset)} images. Look at {out / 'private' / 'overview.png'}"
+            f"The dataset is in {out}: {len(result.dataset)} images. Look at {out / 'private' / 'overview.png'}",
+            soft_wrap=True,
         )

@@ -72,7 +72,7 @@ def report(
     if as_json:
         print_json({"report": str(public), "private": str(private)})
     else:
-        console.print(f"Report: {public}\nWith real images, for your eyes only: {private}")
+        console.print(f"Report: {public}\nWith real images, for your eyes only: {private}", soft_wrap=True)
 
 
 def _print_table(result: dict[str, Any]) -> None:
@@ -94,4 +94,6 @@ def _print_table(result: dict[str, Any]) -> None:
                 value["direction"],
             )
         console.print(table)
-    console.print(f"Protocol {result['protocol']['hash']}: compare only with numbers of the same protocol.")
+    console.print(
+        f"Protocol {result['protocol']['hash']}: compare only with numbers of the same protocol.", soft_wrap=True
+    )

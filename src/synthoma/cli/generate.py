@@ -46,4 +46,6 @@ def generate(
             {"folder": str(out), "count": written.count, "classes": written.classes, "model_hash": written.model_hash}
         )
     else:
-        console.print(f"{written.count} images and manifest.parquet are in {out}. Synthetic: not for diagnosis.")
+        console.print(
+            f"{written.count} images and manifest.parquet are in {out}. Synthetic: not for diagnosis.", soft_wrap=True
+        )

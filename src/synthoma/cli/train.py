@@ -107,7 +107,8 @@ def train(
         print_json({"run": str(folder), "model": str(folder / "model"), "model_hash": model.hash})
     else:
         console.print(
-            f"The model is in {folder / 'model'}. Images from it: synthoma generate {folder / 'model'} --count 16 --out images"
+            f"The model is in {folder / 'model'}. Images from it: synthoma generate {folder / 'model'} --count 16 --out images",
+            soft_wrap=True,
         )
 
 
@@ -134,8 +135,11 @@ def _dry_run(recipe: Recipe, as_json: bool) -> None:
 
 def _tell(ran: list[str], skipped: list[str], out: Path) -> None:
     if ran:
-        console.print(f"Done: {', '.join(ran)}" + (f" (up to date: {', '.join(skipped)})" if skipped else "") + ".")
+        console.print(
+            f"Done: {', '.join(ran)}" + (f" (up to date: {', '.join(skipped)})" if skipped else "") + ".",
+            soft_wrap=True,
+        )
     else:
-        console.print("Nothing to do: all stages are up to date.")
+        console.print("Nothing to do: all stages are up to date.", soft_wrap=True)
     console.print(f"Report: {out / 'report.html'}", soft_wrap=True)
     console.print(f"With real images, for your eyes only: {out / 'private' / 'report.html'}", soft_wrap=True)
