@@ -5,6 +5,7 @@ import re
 import pytest
 
 from synthoma.report.charts import Series, Strip, interval_strip, line_chart, nice_ticks, thinned
+from synthoma.report.data import _near_duplicates
 from synthoma.report.words import count, decimals_of, duration, fixed, number, share, without_people
 
 
@@ -76,3 +77,20 @@ def test_numbers_in_words() -> None:
 )
 def test_people_and_paths_stay_private(text: str, shown: str) -> None:
     assert without_people(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        ({}, "not looked for"),
+        ({"near_duplicate_groups": 0, "near_duplicate_pairs": 0}, "none found"),
+        ({"near_duplicate_groups": 3, "near_duplicate_pairs": 3}, "3 sets kept in one split"),
+        (
+            {"near_duplicate_groups": 0, "near_duplicate_pairs": 12, "near_duplicates_apart": 2},
+            "2 pairs that given groups or splits hold apart",
+        ),
+        ({"near_duplicate_groups": 0, "near_duplicate_pairs": 12}, "12 pairs within groups that were given"),
+    ],
+)
+def test_near_duplicates_are_told(found: dict[str, int], told: str) -> None:
+    assert told in _near_duplicates(found)

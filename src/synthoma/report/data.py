@@ -129,6 +129,9 @@ def _near_duplicates(done: Mapping[str, Any]) -> str:
     if groups is None:
         return "not looked for"
     told = [f"{words.plural(groups, 'set')} kept in one split"] if groups else []
+    within = done.get("near_duplicate_pairs", 0) - apart
+    if not groups and within:
+        told.append(f"{words.plural(within, 'pair')} within groups that were given")
     if apart:
         told.append(f"{words.plural(apart, 'pair')} that given groups or splits hold apart")
     told += [f"a chain of {words.plural(length, 'image')} that was not merged" for length in done.get("chains") or []]
