@@ -53,6 +53,16 @@ def test_strip_draws_to_scale_and_clips() -> None:
     assert 'class="yardstick" x1="97.00"' in strip
 
 
+def test_a_logarithmic_axis_shows_decades_at_equal_steps() -> None:
+    series = Series("KID", [(0, 1000.0), (1, 10.0), (2, 0.1)], "accent", [1.0, 0.1, 0.01])
+    drawing = str(line_chart([series], unit="KID", x_unit="kimg", label="x", logarithmic=True))
+    heights = [float(y) for y in re.findall(r'class="dot accent" cx="[\d.]+" cy="([\d.]+)"', drawing)]
+    assert heights[1] - heights[0] == pytest.approx(heights[2] - heights[1], abs=0.2)
+    assert [
+        text for text in ("0.01", "100", "10 000") if f">{text}<" in drawing.replace("\u202f", " ").replace("\xa0", " ")
+    ]
+
+
 def test_numbers_in_words() -> None:
     assert [number(v) for v in (0, 0.0123, 1.5, 9.996, -2.0)] == ["0", "0.0123", "1.50", "10.0", "−2.00"]
     assert number(2.5e-6) == "2.50e−6".replace("−6", "−06")

@@ -53,10 +53,12 @@ def line_chart(
     label: str,
     y_range: tuple[float | None, float | None] = (None, None),
     mark: tuple[float, str] | None = None,
+    logarithmic: bool = False,
 ) -> Markup:
     """Lines over a common x. `unit` stands above the y axis, `x_unit` under the x axis, `label` is for readers of screens.
 
-    y_range: fixed ends of the y axis where not None. mark: an x value to point out, with its words.
+    y_range: fixed ends of the y axis where not None. mark: an x value to point out, with its words. logarithmic: the y
+    axis shows whole decades; every value, less its band, must then be above zero.
     """
     xs = [x for line in series for x, _ in line.points]
     spread = [
@@ -65,15 +67,23 @@ def line_chart(
         for i, (_, y) in enumerate(line.points)
     ]
     x_high = max(xs) or 1.0
-    low, high = _range(min(a for a, _ in spread), max(b for _, b in spread), y_range)
+    least, most = min(a for a, _ in spread), max(b for _, b in spread)
+    scale: Callable[[float], float] = math.log10 if logarithmic else float
+    if logarithmic:
+        first, last = math.floor(scale(least)), math.ceil(scale(most))
+        ticks = [10.0**power for power in range(first, last + 1, -(-(last - first) // 6) or 1)]
+        low, high = float(first), float(last)
+    else:
+        low, high = _range(least, most, y_range)
+        ticks = nice_ticks(low, high)
 
     def x_at(x: float) -> float:
         return LEFT + x / x_high * (WIDTH - LEFT - RIGHT)
 
     def y_at(y: float) -> float:
-        return HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
+        return HEIGHT - BOTTOM - (scale(y) - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
-    parts = [_axes(nice_ticks(0, x_high, 6), nice_ticks(low, high), x_at, y_at, unit, x_unit)]
+    parts = [_axes(nice_ticks(0, x_high, 6), ticks, x_at, y_at, unit, x_unit)]
     if mark:
         x = x_at(mark[0])
         end = "end" if x > WIDTH * 0.6 else "start"

@@ -139,7 +139,12 @@ def _validation(facts: Facts) -> Chart:
     # A distance has a natural zero; the unbiased estimate of a small one may fall below it.
     above = all(kid - error >= 0 for (_, kid), error in zip(points, series.band, strict=True))
     y_range = (0.0 if above else None, None)
-    drawing = line_chart([series], unit="KID", x_unit=X_UNIT, label=title, y_range=y_range, mark=mark)
+    # Early values may be thousands of times the late ones, which a linear axis would press into a line.
+    wide = all(kid - error > 0 for (_, kid), error in zip(points, series.band, strict=True)) and (
+        max(kid for _, kid in points) > 50 * min(kid for _, kid in points)
+    )
+    unit = "KID, logarithmic" if wide else "KID"
+    drawing = line_chart([series], unit=unit, x_unit=X_UNIT, label=title, y_range=y_range, mark=mark, logarithmic=wide)
     return Chart(title, note, [("accent", "KID"), ("band", "± its standard error")], drawing)
 
 
