@@ -74,7 +74,7 @@ def test_the_result_does_not_depend_on_path_order_or_workers(image_tree, tmp_pat
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
     backwards = SimpleNamespace(scandir=lambda folder: reversed(list(os.scandir(folder))))
-    monkeypatch.setattr("synthoma.sources.source.os", backwards)
+    monkeypatch.setattr("synthoma.formats.files.os", backwards)
     run(moved, tmp_path / "two", recipe)
     monkeypatch.undo()
     assert sums(tmp_path / "two") == first

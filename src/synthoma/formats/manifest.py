@@ -5,6 +5,7 @@ Sums are remembered by size, modification time and inode, so that a second run o
 
 from pathlib import Path
 
+from synthoma.formats.files import walk_files
 from synthoma.recipe import content_hash
 from synthoma.run import file_sha256, read_json, write_json
 
@@ -12,13 +13,13 @@ from synthoma.run import file_sha256, read_json, write_json
 def manifest_hash(paths: list[Path], memory: Path) -> str:
     """Hash over every file below `paths` (folders or files); `memory` is a JSON file that remembers the sums.
 
-    Hidden files are left out. The hash depends on relative paths and contents, not on where the folder lies.
+    The walk is that of the readers: hidden files are left out, links are followed. The hash depends on relative paths and contents, not on where the folder lies.
     """
     remembered: dict[str, list[object]] = read_json(memory) if memory.exists() else {}
     current: dict[str, list[object]] = {}
     lines: list[list[object]] = []
     for number, path in enumerate(paths):
-        for file in _files(path):
+        for file in [path] if path.is_file() else walk_files(path):
             status = file.stat()
             identity = [status.st_size, status.st_mtime_ns, status.st_ino]
             known = remembered.get(str(file))
@@ -29,14 +30,3 @@ def manifest_hash(paths: list[Path], memory: Path) -> str:
     if current != remembered:
         write_json(memory, current)
     return content_hash(lines)
-
-
-def _files(path: Path) -> list[Path]:
-    """The file itself, or all files below a folder, in the order of their names, without hidden ones."""
-    if path.is_file():
-        return [path]
-    return sorted(
-        file
-        for file in path.rglob("*")
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    )

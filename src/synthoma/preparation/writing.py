@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.lib.format import open_memmap
 
+from synthoma.formats.files import relative_place
 from synthoma.preparation.items import Item, Rejection
 from synthoma.preparation.scratch import Scratch
 from synthoma.records import Record
-from synthoma.sources.source import relative_place
 
 
 def write_arrays(folder: Path, items: Sequence[Item], scratch: Scratch) -> bool:

@@ -14,7 +14,7 @@ from synthoma.formats.arrays import Member, guess_axes, list_arrays, parse_axes,
 from synthoma.formats.images import ImageFileError
 from synthoma.recipe import SourceSection
 from synthoma.records import Origin, Pixels, Record, Unit, pseudonym, record_key
-from synthoma.sources.source import image_files
+from synthoma.sources.source import ListedSource, image_files
 
 DESCRIPTION = "arrays: an .npz with train_images, train_labels, ... (the MedMNIST layout), or a folder with just one"
 _PARTS = ("images", "labels", "masks", "ids", "ratings")
@@ -32,16 +32,13 @@ def _archives(folder: Path) -> list[Path]:
 
 
 @dataclass
-class ArraysSource:
+class ArraysSource(ListedSource):
     """Images that lie in arrays. One split at a time is unpacked and kept until another is asked for."""
 
     file: Path
     axes: str | None = None
     walks: bool = False
     parallel: bool = False
-    notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    _records: list[Record] | None = None
     _loaded: dict[str, NDArray[np.generic]] = field(default_factory=dict)
     _members: dict[str, Member] = field(default_factory=dict)
 
@@ -63,25 +60,23 @@ class ArraysSource:
     def root(self) -> Path:
         return self.file.parent
 
-    def records(self) -> list[Record]:
-        if self._records is None:
-            self._members = list_arrays(self.file)
-            splits = [split for split in SPLITS if f"{split}_images" in self._members]
-            if not splits:
-                raise DataError(
-                    f"{self.file} holds {', '.join(sorted(self._members)) or 'nothing'}; expected arrays named train_images, "
-                    "train_labels, and so on."
-                )
-            known = {f"{split}_{part}" for split in SPLITS for part in _PARTS} | {"label_names", "rating_names"}
-            if unknown := sorted(set(self._members) - known):
-                self.notes.append(f"Arrays of other names were ignored: {', '.join(unknown)}.")
-            if len(splits) > 1:
-                self.notes.append(
-                    f"The splits {', '.join(splits)} of the archive are pooled and split anew by group; "
-                    "`preparation.split: given` honours them."
-                )
-            self._records = [record for split in splits for record in self._split_records(split)]
-        return self._records
+    def _list(self) -> list[Record]:
+        self._members = list_arrays(self.file)
+        splits = [split for split in SPLITS if f"{split}_images" in self._members]
+        if not splits:
+            raise DataError(
+                f"{self.file} holds {', '.join(sorted(self._members)) or 'nothing'}; expected arrays named train_images, "
+                "train_labels, and so on."
+            )
+        known = {f"{split}_{part}" for split in SPLITS for part in _PARTS} | {"label_names", "rating_names"}
+        if unknown := sorted(set(self._members) - known):
+            self.notes.append(f"Arrays of other names were ignored: {', '.join(unknown)}.")
+        if len(splits) > 1:
+            self.notes.append(
+                f"The splits {', '.join(splits)} of the archive are pooled and split anew by group; "
+                "`preparation.split: given` honours them."
+            )
+        return [record for split in splits for record in self._split_records(split)]
 
     def read(self, record: Record, max_pixels: int) -> Pixels:
         split, index = record.origin.inside.removesuffix("]").split("_images[")

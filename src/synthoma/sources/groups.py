@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from synthoma.errors import DataError
+from synthoma.formats.files import normal_name, relative_place
 from synthoma.formats.tables import column_names, is_table_name, read_table
 from synthoma.records import Record, pseudonym
-from synthoma.sources.source import normal_name, relative_place
 
 FILE_NAME = "groups.csv"
 _GROUP_COLUMNS = ("group", "patient")

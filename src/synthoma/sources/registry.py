@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from synthoma.errors import DataError
+from synthoma.formats.files import walk_files
 from synthoma.recipe import SourceSection
 from synthoma.sources import arrays, table, tree
-from synthoma.sources.source import Source, walk_files
+from synthoma.sources.source import Source
 
 
 class Reader(NamedTuple):

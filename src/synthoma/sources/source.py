@@ -1,17 +1,14 @@
-"""What every reader offers, and the walk over a folder that several of them share."""
+"""What every reader offers."""
 
-import os
-import unicodedata
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from synthoma.errors import DataError
+from synthoma.formats.files import walk_files
 from synthoma.formats.images import is_image_name, read_image
 from synthoma.records import Pixels, Record
-
-# Folders that file managers and archivers leave behind.
-_LITTER = frozenset({"__MACOSX"})
 
 
 class Source(Protocol):
@@ -48,49 +45,31 @@ class Source(Protocol):
         ...
 
 
+@dataclass(kw_only=True)
+class ListedSource(ABC):
+    """What the readers share: notes and warnings that come up on the way, and a list of records that is made once."""
+
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    _records: list[Record] | None = None
+
+    def records(self) -> list[Record]:
+        """All images, listed when they are first asked for."""
+        if self._records is None:
+            self._records = self._list()
+        return self._records
+
+    @abstractmethod
+    def _list(self) -> list[Record]:
+        """Find out what there is; adds to notes and warnings."""
+
+
 def read_picture(record: Record, max_pixels: int) -> Pixels:
     """Pixels of a record that is a picture file."""
     image = read_image(record.origin.path, max_pixels)
     if image.array.dtype.itemsize == 2:
         return Pixels(image.array, "grey16", record.spacing)
     return Pixels(image.array, "rgb8" if image.colour else "grey8", record.spacing)
-
-
-def normal_name(name: str) -> str:
-    """A name in Unicode's composed form: file systems store 'ä' in two ways, and one class must stay one."""
-    return unicodedata.normalize("NFC", name)
-
-
-def relative_place(path: Path, root: Path) -> str:
-    """Place of a file below `root` with forward slashes, in composed Unicode; the whole path where it lies elsewhere."""
-    place = path.relative_to(root) if path.is_relative_to(root) else path
-    return normal_name(place.as_posix())
-
-
-def walk_files(root: Path) -> list[Path]:
-    """All files below a folder without hidden ones, sorted by place. Links are followed, but never round in a circle."""
-    files: list[Path] = []
-    seen: set[tuple[int, int]] = set()
-
-    def visit(folder: Path) -> None:
-        try:
-            status = folder.stat()
-            entries = sorted(os.scandir(folder), key=lambda entry: normal_name(entry.name))
-        except OSError as error:
-            raise DataError(f"{folder} cannot be listed: {error.strerror}.") from error
-        if (status.st_dev, status.st_ino) in seen:
-            return
-        seen.add((status.st_dev, status.st_ino))
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name in _LITTER:
-                continue
-            if entry.is_dir():
-                visit(Path(entry.path))
-            else:
-                files.append(Path(entry.path))
-
-    visit(root)
-    return files
 
 
 def image_files(root: Path) -> list[Path]:

@@ -1,16 +1,17 @@
 """A table (CSV or Parquet) beside pictures: file, label, group or patient, split, and any further columns."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from synthoma.errors import DataError, nearest_name_hint
+from synthoma.formats.files import normal_name
 from synthoma.formats.tables import Table, Value, column_names, is_table_name, read_table
 from synthoma.recipe import SourceSection
 from synthoma.records import Origin, Pixels, Record, pseudonym, record_key
 from synthoma.sources.groups import FILE_NAME as GROUPS_FILE
 from synthoma.sources.groups import apply_groups, find_groups_file
-from synthoma.sources.source import image_files, normal_name, read_picture
+from synthoma.sources.source import ListedSource, image_files, read_picture
 from synthoma.sources.tree import SPLIT_NAMES, class_folders
 
 DESCRIPTION = (
@@ -58,7 +59,7 @@ def outranks_tree(path: Path, section: SourceSection) -> bool:
 
 
 @dataclass
-class TableSource:
+class TableSource(ListedSource):
     """A row an image. Files are relative to the table's folder, or absolute."""
 
     file: Path
@@ -66,9 +67,6 @@ class TableSource:
     groups_file: Path | None = None
     walks: bool = False
     parallel: bool = True
-    notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    _records: list[Record] | None = None
 
     @classmethod
     def open(cls, path: Path, section: SourceSection, groups: Path | None) -> "TableSource":
@@ -88,11 +86,6 @@ class TableSource:
     @property
     def root(self) -> Path:
         return self.file.parent
-
-    def records(self) -> list[Record]:
-        if self._records is None:
-            self._records = self._list()
-        return self._records
 
     def read(self, record: Record, max_pixels: int) -> Pixels:
         return read_picture(record, max_pixels)

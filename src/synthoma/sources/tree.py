@@ -1,17 +1,18 @@
 """A folder tree: class folders, perhaps below Train/, Val/ and Test/; or a flat folder of pictures without classes."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from synthoma.errors import DataError
+from synthoma.formats.files import normal_name, relative_place, walk_files
 from synthoma.formats.images import is_image_name
 from synthoma.formats.tables import is_table_name
 from synthoma.recipe import SourceSection
 from synthoma.records import Origin, Pixels, Record, record_key
 from synthoma.sources.groups import FILE_NAME as GROUPS_FILE
 from synthoma.sources.groups import apply_groups, find_groups_file
-from synthoma.sources.source import image_files, normal_name, read_picture, relative_place, walk_files
+from synthoma.sources.source import ListedSource, image_files, read_picture
 
 SPLIT_NAMES = {
     "train": "train",
@@ -38,16 +39,13 @@ def class_folders(path: Path) -> set[str]:
 
 
 @dataclass
-class TreeSource:
+class TreeSource(ListedSource):
     """Pictures below a folder; the class is the name of the first folder below the root, or below the split."""
 
     root: Path
     groups_file: Path | None = None
     walks: bool = True
     parallel: bool = True
-    notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    _records: list[Record] | None = None
 
     @classmethod
     def open(cls, path: Path, section: SourceSection, groups: Path | None) -> "TreeSource":
@@ -55,11 +53,6 @@ class TreeSource:
             raise DataError(f"{path} is no folder; source.kind 'tree' reads a folder of pictures.")
         explicit = groups or (Path(section.groups) if section.groups else None)
         return cls(path, find_groups_file(path, explicit))
-
-    def records(self) -> list[Record]:
-        if self._records is None:
-            self._records = self._list()
-        return self._records
 
     def read(self, record: Record, max_pixels: int) -> Pixels:
         return read_picture(record, max_pixels)

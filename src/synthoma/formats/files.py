@@ -1,0 +1,47 @@
+"""Files below a folder, and what they are called whatever the file system."""
+
+import os
+import unicodedata
+from pathlib import Path
+
+from synthoma.errors import DataError
+
+# Folders that file managers and archivers leave behind.
+_LITTER = frozenset({"__MACOSX"})
+
+
+def normal_name(name: str) -> str:
+    """A name in Unicode's composed form: file systems store 'ä' in two ways, and one class must stay one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def relative_place(path: Path, root: Path) -> str:
+    """Place of a file below `root` with forward slashes, in composed Unicode; the whole path where it lies elsewhere."""
+    place = path.relative_to(root) if path.is_relative_to(root) else path
+    return normal_name(place.as_posix())
+
+
+def walk_files(root: Path) -> list[Path]:
+    """All files below a folder without hidden ones, sorted by place. Links are followed, but never round in a circle."""
+    files: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+
+    def visit(folder: Path) -> None:
+        try:
+            status = folder.stat()
+            entries = sorted(os.scandir(folder), key=lambda entry: normal_name(entry.name))
+        except OSError as error:
+            raise DataError(f"{folder} cannot be listed: {error.strerror}.") from error
+        if (status.st_dev, status.st_ino) in seen:
+            return
+        seen.add((status.st_dev, status.st_ino))
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name in _LITTER:
+                continue
+            if entry.is_dir():
+                visit(Path(entry.path))
+            else:
+                files.append(Path(entry.path))
+
+    visit(root)
+    return files
