@@ -12,7 +12,7 @@ from make_dataset import Silent, make_dataset
 from synthoma import workflow
 from synthoma.cohort import cohort_hash
 from synthoma.dataset import Dataset
-from synthoma.errors import DatasetError
+from synthoma.errors import DatasetError, RecipeError
 from synthoma.phantoms import write_phantom
 from synthoma.recipe import Recipe, load_recipe
 from synthoma.run import Run, file_sha256, read_json, write_json
@@ -161,3 +161,11 @@ def test_a_shared_dataset_is_used_in_place(tmp_path: Path) -> None:
     assert not (out / "dataset").exists()
     assert str(tmp_path) not in (out / "report.html").read_text()
     assert Run(out).model.is_dir()
+
+
+def test_a_damaged_recipe_of_a_run_is_told(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    (out / "recipe.yaml").write_text("a: [1\n")
+    with pytest.raises(RecipeError, match="not valid YAML"):
+        workflow.resume_run(out, Silent())

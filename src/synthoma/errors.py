@@ -44,6 +44,10 @@ class MissingExtraError(SynthomaError):
     """An optional dependency is needed and not installed; the message names the extra."""
 
 
+class Interrupted(Exception):
+    """The user asked to stop; a checkpoint was saved. The message says how to go on. Not an error of anybody's."""
+
+
 def nearest_name_hint(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the known name closest to `name`, or an empty string."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

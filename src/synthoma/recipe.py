@@ -204,13 +204,18 @@ def load_recipe(name_or_path: str | Path, settings: Sequence[str] = ()) -> Recip
     if not path.is_file():
         hint = nearest_name_hint(str(name_or_path), shipped)
         raise RecipeError(f"there is no recipe '{name_or_path}'{hint} Shipped: {', '.join(shipped)}; or give a file.")
+    return validate_recipe(apply_settings(read_values(path), settings), str(name_or_path))
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """The keys and values of a recipe file, not validated yet. Raises `RecipeError` where it is no recipe."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path} is no recipe: expected keys such as `name`, `model` and `training`.")
-    return validate_recipe(apply_settings(values, settings), str(name_or_path))
+    return values
 
 
 def apply_settings(values: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from synthoma.report import model_card, write_report
 from synthoma.run import Run, file_sha256, read_json, write_atomically, write_json
 from synthoma.sources import open_source
 from synthoma.training.checkpoint import checkpoint_folders
+from synthoma.training.session import is_same_data
 from synthoma.training.start import prepare_run, read_recipe
 
 # Raised when what a stage writes changes its meaning, so that older results are made anew.
@@ -160,10 +161,8 @@ def run_dataset(run: Run) -> Dataset:
     remembered = run.private / "dataset.json"
     path = run.path / read_json(remembered)["path"] if remembered.exists() else run.own_dataset
     dataset = Dataset.open(path)
-    if run.training_file.exists():
-        trained = read_json(run.training_file)["dataset"]
-        if (trained["content"], trained["cohort"]) != (dataset.content_hash, dataset.cohort_hash):
-            raise DatasetError(f"{path} is not the dataset that {run.path} was trained on, or its split was changed.")
+    if run.training_file.exists() and not is_same_data(dataset, read_json(run.training_file)):
+        raise DatasetError(f"{path} is not the dataset that {run.path} was trained on, or its split was changed.")
     return dataset
 
 

@@ -6,10 +6,11 @@ Exit codes: 0 fine, 1 an error that is told in words, 2 wrong usage, 130 interru
 import sys
 
 import typer
+from rich.markup import escape
 
 from synthoma.cli import data, evaluate, generate, info, train
 from synthoma.cli.console import error_console
-from synthoma.errors import SynthomaError
+from synthoma.errors import Interrupted, SynthomaError
 
 app = typer.Typer(
     name="synthoma",
@@ -25,22 +26,14 @@ for module in (train, data, generate, evaluate, info):
 
 def main() -> None:
     """Entry point of the `synthoma` command."""
-    # Imported here: a name for the exception is all that is needed, and `--help` shall not wait for torch.
     try:
         app(standalone_mode=True)
     except SynthomaError as error:
-        error_console.print(f"[bold red]Error:[/] {_plain(str(error))}", soft_wrap=True)
+        error_console.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(1)
+    except Interrupted as interruption:
+        error_console.print(escape(str(interruption)), soft_wrap=True)
+        sys.exit(130)
     except KeyboardInterrupt:
         error_console.print("Interrupted.")
         sys.exit(130)
-    except Exception as error:
-        if type(error).__name__ != "Interrupted":
-            raise
-        error_console.print(_plain(str(error)), soft_wrap=True)
-        sys.exit(130)
-
-
-def _plain(text: str) -> str:
-    """File names may hold brackets: they are no markup."""
-    return text.replace("[", r"\[")

@@ -7,7 +7,6 @@ import typer
 
 from synthoma.cli.console import ConsoleObserver, console, print_json
 from synthoma.cli.options import DryRun, Groups, Json, Set, Workers
-from synthoma.errors import RecipeError
 from synthoma.recipe import Recipe, load_recipe
 
 
@@ -116,8 +115,6 @@ def _dry_run(recipe: Recipe, as_json: bool) -> None:
     """The resolved recipe and its cost."""
     from synthoma.training.cost import estimate_cost
 
-    if isinstance(recipe.preparation.size, list) and len(recipe.preparation.size) not in (2, 3):
-        raise RecipeError("preparation.size is a number, [y, x] or [z, y, x].")
     cost = estimate_cost(recipe)
     if as_json:
         print_json({"recipe": recipe.model_dump(mode="json"), "cost": cost.to_json()})

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from synthoma.dataset import Dataset
 from synthoma.errors import SynthomaError
 from synthoma.pictures import to_uint8
+from synthoma.recipe import read_values
 from synthoma.run import Run, read_json
 
 
@@ -107,13 +107,7 @@ def _recipe(path: Path) -> dict[str, Any]:
         raise SynthomaError(
             f"{path.parent} is no run: recipe.yaml is missing. `synthoma train` or `synthoma run` makes one."
         )
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SynthomaError(f"{path} is damaged ({error}).") from error
-    if not isinstance(values, dict):
-        raise SynthomaError(f"{path} is no recipe: expected keys such as `name`, `model` and `training`.")
-    return values
+    return read_values(path)
 
 
 def _synthetic(path: Path, model: dict[str, Any] | None) -> Synthetic | None:

@@ -12,6 +12,7 @@ from synthoma.objectives.objective import Batch
 from synthoma.recipe import Recipe
 from synthoma.training.precision import choose_device, choose_precision
 from synthoma.training.state import State
+from synthoma.training.updates import discriminator_gradients, generator_gradients
 
 TIMED_STEPS = 3
 ASSUMED_CLASSES = 9
@@ -59,10 +60,8 @@ def estimate_cost(recipe: Recipe, classes: int | None = None, dim: int = 2) -> C
         with torch.autograd.graph.saved_tensors_hooks(
             count if step == 0 else lambda tensor: tensor, lambda tensor: tensor
         ):
-            terms, _ = family.objective.discriminator(family.generator, family.discriminator, batch)
-            torch.stack(list(terms.values())).sum().backward()
-            terms = family.objective.generator(family.generator, family.discriminator, batch)
-            torch.stack(list(terms.values())).sum().backward()
+            discriminator_gradients(family, batch)
+            generator_gradients(family, batch)
         family.discriminator_optimizer.step()
         family.generator_optimizer.step()
         float(next(family.generator.parameters()).detach().flatten()[0])  # waits for a GPU

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from synthoma.dataset import Dataset
-from synthoma.errors import TrainingError
+from synthoma.errors import Interrupted, TrainingError
 from synthoma.model import Model
 from synthoma.run import Run
 from synthoma.training import checkpoint
@@ -26,11 +26,8 @@ from synthoma.training.samples import write_progress, write_samples
 from synthoma.training.session import Observer, Session, begin
 from synthoma.training.start import read_recipe
 from synthoma.training.state import WATCHED
+from synthoma.training.updates import discriminator_gradients, generator_gradients
 from synthoma.training.validation import better
-
-
-class Interrupted(Exception):
-    """The user asked to stop; a checkpoint was saved. The message says how to go on."""
 
 
 def train(run: Run, dataset: Dataset, observer: Observer) -> Model:
@@ -69,7 +66,6 @@ def iterate(session: Session, stopped: threading.Event) -> None:
         elif stopped.is_set():
             save(session)
         if stopped.is_set() and not last:
-            session.describe(finished=False)
             raise Interrupted(
                 f"Stopped at {counters.images_seen / 1000:g} kimg; everything is saved. "
                 f"Go on with the same command, or: synthoma train {session.run.path} --resume"
@@ -79,29 +75,18 @@ def iterate(session: Session, stopped: threading.Event) -> None:
 def one_iteration(session: Session) -> None:
     """`critic_steps` updates of the discriminator and one of the generator; moves the clock."""
     family, counters, training = session.family, session.state.counters, session.recipe.training
-    objective, generator, discriminator = family.objective, family.generator, family.discriminator
-    steps = objective.critic_steps
+    steps = family.objective.critic_steps
     first = counters.iteration * (steps + 1)
     for step in range(steps):
-        family.discriminator_optimizer.zero_grad(set_to_none=True)
-        terms, watched = objective.discriminator(generator, discriminator, session.batch(first + step))
-        loss_discriminator = torch.stack(list(terms.values())).sum()
-        loss_discriminator.backward()
+        loss_discriminator, watched = discriminator_gradients(family, session.batch(first + step))
         family.discriminator_optimizer.step()
-        objective.after_discriminator(discriminator)
-    discriminator.requires_grad_(False)
-    family.generator_optimizer.zero_grad(set_to_none=True)
-    terms = objective.generator(generator, discriminator, session.batch(first + steps))
-    loss_generator = torch.stack(list(terms.values())).sum()
-    loss_generator.backward()
+        family.objective.after_discriminator(family.discriminator)
+    loss_generator = generator_gradients(family, session.batch(first + steps))
     family.generator_optimizer.step()
-    discriminator.requires_grad_(True)
     counters.iteration += 1
     counters.images_seen += steps * training.batch
     session.state.update_average(training)
-    session.sums += torch.stack(
-        [loss_discriminator.detach(), loss_generator.detach(), watched["d_real"], watched["d_fake"]]
-    )
+    session.sums += torch.stack([loss_discriminator, loss_generator, watched["d_real"], watched["d_fake"]])
     counters.sum_count += 1
 
 

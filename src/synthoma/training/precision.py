@@ -11,6 +11,7 @@ from synthoma.errors import RecipeError
 from synthoma.families import Family
 from synthoma.networks.layers import Convolution, Dense
 from synthoma.objectives.objective import Batch
+from synthoma.training.updates import discriminator_gradients, generator_gradients
 
 # Largest error of a bf16 layer over its largest value: eight bits of mantissa give 2^-9 a rounding, and the output is
 # rounded once more; wrong kernels (pytorch#163347, #169688) are off by the size of the values themselves.
@@ -141,10 +142,8 @@ def _time_ratio(family: Family, batch: Batch) -> float:
             for dtype, measured in seconds.items():
                 family.generator.compute_dtype = family.discriminator.compute_dtype = dtype  # type: ignore[assignment]
                 start = time.perf_counter()
-                terms, _ = family.objective.discriminator(family.generator, family.discriminator, batch)
-                torch.stack(list(terms.values())).sum().backward()
-                terms = family.objective.generator(family.generator, family.discriminator, batch)
-                torch.stack(list(terms.values())).sum().backward()
+                discriminator_gradients(family, batch)
+                generator_gradients(family, batch)
                 measured.append(time.perf_counter() - start)
     return min(seconds[torch.float32][1:]) / min(seconds[torch.bfloat16][1:])
 

@@ -173,12 +173,17 @@ def check_fit(recipe: Recipe, dataset: Dataset) -> None:
         raise DatasetError(f"{dataset.path} has no training images.")
 
 
+def is_same_data(dataset: Dataset, known: dict[str, Any]) -> bool:
+    """Whether a dataset, and its split, are those that training.json (`known`) names."""
+    begun = known["dataset"]
+    return (begun["content"], begun["cohort"]) == (dataset.content_hash, dataset.cohort_hash)
+
+
 def check_same_data(run: Run, dataset: Dataset, known: dict[str, Any] | None) -> None:
     """Refuse to go on with a run on other data, or on another split of the same data."""
     if known is None or not checkpoint.checkpoint_folders(run.checkpoints):
         return
-    begun = known["dataset"]
-    if (begun["content"], begun["cohort"]) != (dataset.content_hash, dataset.cohort_hash):
+    if not is_same_data(dataset, known):
         raise DatasetError(
             f"{run.path} was begun on another dataset, or on another split of it. Going on would mix training and test images; "
             "use another --out, or the dataset that the run was begun with."

@@ -2,10 +2,8 @@
 
 from typing import Any
 
-import yaml
-
 from synthoma.errors import RecipeError
-from synthoma.recipe import Recipe, validate_recipe
+from synthoma.recipe import Recipe, read_values, validate_recipe
 from synthoma.run import Run, write_atomically
 
 # Nothing that the weights depend on: how long, how often something is written, and what is measured afterwards.
@@ -45,7 +43,7 @@ def read_recipe(run: Run) -> Recipe:
     """The recipe of a run folder."""
     if not run.recipe_file.is_file():
         raise RecipeError(f"{run.path} is no run: recipe.yaml is missing.")
-    return validate_recipe(yaml.safe_load(run.recipe_file.read_text(encoding="utf-8")), str(run.recipe_file))
+    return validate_recipe(read_values(run.recipe_file), str(run.recipe_file))
 
 
 def changed_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

@@ -10,6 +10,7 @@ from synthoma.dataset import Dataset
 from synthoma.draws import Draws
 from synthoma.metrics.kid import kid_with_error
 from synthoma.networks.features.randconv import MOST_FITTED, RandConv
+from synthoma.pictures import to_uint8
 from synthoma.recipe import Recipe
 
 # Below this many validation images the standard error is larger than the differences that one could choose by.
@@ -53,7 +54,7 @@ class Validator:
                 images.append(network(z, labels).cpu().numpy())
         # Rounded to 8 bits, as the real ones are and released ones will be.
         low, high = self.range
-        pixels = np.rint(np.clip((np.concatenate(images) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+        pixels = to_uint8(np.concatenate(images), low, high)
         value, error = kid_with_error(self.extractor.measure(pixels, (0, 255)).features, self.real)
         return {"kid": value, "kid_se": error, "count": len(self.rows)}
 
