@@ -18,27 +18,59 @@ FEW_CHANNELS = 8
 BATCH_NORM: dict[int, type[nn.Module]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
-class Convolution(nn.Module):
-    """Cross-correlation [n, in, *spatial] -> [n, out, *spatial / stride]."""
+class Weighted:
+    """What layers do to their weight before they use it; mixed into `nn.Module`s that have a `weight`.
 
+    scale: the weight is multiplied with it at run time: the equalised learning rate of Karras et al. 2018, where weights
+    are drawn from N(0, 1) and `scale` is gain / sqrt(fan in). With spectral norm (`add_spectral_norm`) the weight is
+    divided by its largest singular value.
+    """
+
+    weight: Tensor
+    scale: float = 1.0
     transposed = False
 
+    def effective_weight(self, dtype: torch.dtype) -> Tensor:
+        """The weight as it is used, in `dtype`; differentiable in the stored one."""
+        weight: Tensor = self.weight
+        left = getattr(self, "spectral_left", None)
+        if left is not None:
+            # sigma = u W v with fixed u and v: its gradient in W is u v^T, as in the paper.
+            weight = weight / torch.dot(left, _as_matrix(weight, self.transposed) @ self.spectral_right)  # type: ignore[attr-defined]
+        if self.scale != 1.0:
+            weight = weight * self.scale
+        return weight.to(dtype)
+
+
+class Convolution(Weighted, nn.Module):
+    """Cross-correlation [n, in, *spatial] -> [n, out, *spatial / stride]."""
+
     def __init__(
-        self, dim: int, inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: int = 0, bias: bool = True
+        self,
+        dim: int,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        bias: bool = True,
+        groups: int = 1,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
-        self.dim, self.stride, self.padding = dim, stride, padding
-        shape = (inputs, outputs) if self.transposed else (outputs, inputs)
+        self.dim, self.stride, self.padding, self.groups, self.scale = dim, stride, padding, groups, scale
+        shape = (inputs, outputs // groups) if self.transposed else (outputs, inputs // groups)
         self.weight = nn.Parameter(torch.empty(*shape, *([kernel] * dim)))
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
+        weight, bias = self.effective_weight(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
         if self._over_blocks(x):
             over_blocks = convolve_transposed_over_blocks if self.transposed else convolve_over_blocks
             return over_blocks(x, weight, bias, self.padding)
         convolve = (CONVOLVE_TRANSPOSED if self.transposed else CONVOLVE)[self.dim]
-        return convolve(x, weight, bias, stride=self.stride, padding=self.padding)
+        return convolve(x, weight, bias, stride=self.stride, padding=self.padding, groups=self.groups)
 
     def _over_blocks(self, x: Tensor) -> bool:
         """Whether this call goes from many channels to few pixels' worth on a CPU, forwards or in its input's gradient.
@@ -46,7 +78,7 @@ class Convolution(nn.Module):
         oneDNN has no good kernel for that (a quarter of the speed of the same arithmetic with stride 1, measured).
         """
         few = self.weight.shape[1] < FEW_CHANNELS and self.stride == 2 and self.weight.shape[-1] == 2 * self.padding + 2
-        return few and x.device.type == "cpu" and (self.transposed or x.requires_grad)
+        return few and self.groups == 1 and x.device.type == "cpu" and (self.transposed or x.requires_grad)
 
 
 class TransposedConvolution(Convolution):
@@ -91,11 +123,16 @@ def _kernel_of_blocks(weight: Tensor) -> Tensor:
     return parts.contiguous(memory_format=CHANNELS_LAST[dim])
 
 
-class Dense(nn.Linear):
+class Dense(Weighted, nn.Linear):
     """Fully connected layer that computes in the dtype of its input."""
 
+    def __init__(self, inputs: int, outputs: int, bias: bool = True, scale: float = 1.0) -> None:
+        super().__init__(inputs, outputs, bias)
+        self.scale = scale
+
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self.effective_weight(x.dtype), bias)
 
 
 class MapDense(Dense):
@@ -107,7 +144,7 @@ class MapDense(Dense):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight.to(x.dtype).unflatten(1, x.shape[1:]).movedim(1, -1).flatten(1)
+        weight = self.effective_weight(x.dtype).unflatten(1, x.shape[1:]).movedim(1, -1).flatten(1)
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return F.linear(x.movedim(1, -1).flatten(1), weight, bias)
 
@@ -154,3 +191,34 @@ def initialise(network: nn.Module, scheme: str, generator: torch.Generator) -> N
             else:
                 nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+
+
+def add_spectral_norm(network: nn.Module, source: torch.Generator) -> None:
+    """Spectral normalisation (Miyato et al. 2018) of all convolutions and dense layers of a network, after its weights
+    have been drawn.
+
+    The singular vectors are buffers that only `advance_spectral_norm` moves, once an update: a forward pass changes
+    nothing, so that micro-batches and processes see the same network, and a resumed run the same vectors.
+    """
+    for layer in [module for module in network.modules() if isinstance(module, (Convolution, Dense))]:
+        rows, columns = _as_matrix(layer.weight, layer.transposed).shape
+        layer.register_buffer("spectral_left", F.normalize(torch.randn(rows, generator=source), dim=0))
+        layer.register_buffer("spectral_right", F.normalize(torch.randn(columns, generator=source), dim=0))
+    advance_spectral_norm(network, iterations=20)
+
+
+@torch.no_grad()
+def advance_spectral_norm(network: nn.Module, iterations: int = 1) -> None:
+    """One power iteration for each spectrally normalised layer (Miyato et al. 2018, algorithm 1)."""
+    for layer in network.modules():
+        if getattr(layer, "spectral_left", None) is None:
+            continue
+        matrix = _as_matrix(layer.weight, layer.transposed)  # type: ignore[arg-type]
+        for _ in range(iterations):
+            layer.spectral_right.copy_(F.normalize(matrix.T @ layer.spectral_left, dim=0))  # type: ignore[operator]
+            layer.spectral_left.copy_(F.normalize(matrix @ layer.spectral_right, dim=0))  # type: ignore[operator]
+
+
+def _as_matrix(weight: Tensor, transposed: bool) -> Tensor:
+    """Weights as the matrix [outputs, everything else]."""
+    return (weight.movedim(1, 0) if transposed else weight).flatten(1)
