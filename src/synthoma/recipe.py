@@ -14,17 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from synthoma.errors import RecipeError, nearest_name_hint
+from synthoma.family_defaults import with_family_defaults
+from synthoma.settings import ModelSection, Section, TrainingSection
 
 SCHEMA_VERSION = 1
-
-
-class Section(BaseModel):
-    """Part of a recipe: unknown keys are errors, values are fixed once validated."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class DataSection(Section):
@@ -84,69 +80,6 @@ class PreparationSection(Section):
         return fractions
 
 
-class ModelSection(Section):
-    """Networks: a family of the registry and its widths."""
-
-    family: str = Field("dcgan", description="entry of the registry: dcgan, cgan")
-    latent: int = Field(100, gt=0, description="length of z")
-    generator_widths: list[int] = Field([512, 256, 128, 64], description="channels, coarse to fine; one doubling each")
-    discriminator_widths: list[int] = Field(
-        [64, 128, 256, 512], description="channels, fine to coarse; one halving each"
-    )
-    kernel: int = Field(4, description="kernel of the strided convolutions; 4 with stride 2 leaves no checkerboard")
-    label_embedding: int = Field(50, gt=0, description="cgan: length of the generator's label embedding")
-    output: Literal["tanh", "linear"] = Field("tanh", description="last activation of the generator")
-    range: tuple[float, float] = Field((-1.0, 1.0), description="range of the images that the networks see")
-    initialisation: Literal["normal", "xavier"] = Field(
-        "normal", description="normal: N(0, 0.02) as DCGAN; xavier: as Keras"
-    )
-
-    @model_validator(mode="after")
-    def _range_fits_output(self) -> "ModelSection":
-        if self.output == "tanh" and tuple(self.range) != (-1.0, 1.0):
-            raise ValueError(
-                f"range {list(self.range)} and output 'tanh' do not agree: tanh gives [-1, 1], so images must be "
-                "scaled to [-1, 1] too; remove `range`, or set `output: linear`"
-            )
-        if self.range[0] >= self.range[1]:
-            raise ValueError("range is [low, high] with low < high")
-        return self
-
-
-class TrainingSection(Section):
-    """The one loop. The clock is `images_seen`, the real images shown to the discriminator."""
-
-    kimg: float = Field(100, gt=0, description="length of the run in thousands of images")
-    batch: int = Field(16, ge=2)
-    seed: int = Field(0, ge=0)
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 where the processor has it and a self-test finds it right and faster"
-    )
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    learning_rate: float = Field(2e-4, gt=0, description="generator's Adam rate")
-    discriminator_learning_rate: float | None = Field(None, gt=0, description="else as the generator's")
-    beta1: float = Field(0.5, ge=0, lt=1)
-    beta2: float = Field(0.999, ge=0, lt=1)
-    real_labels: tuple[float, float] = Field((1.0, 1.0), description="label smoothing: U(low, high) drawn per batch")
-    fake_labels: tuple[float, float] = Field((0.0, 0.0), description="label smoothing: U(low, high) drawn per batch")
-    balanced: bool = Field(False, description="draw classes equally often; rare ones are then seen more than once")
-    mirror: bool = Field(False, description="flip half of the real images left to right; only where anatomy permits")
-    ema_kimg: float = Field(5.0, ge=0, description="half-life of the averaged generator in thousands of images")
-    ema_rampup: float | None = Field(0.05, gt=0, description="the half-life is at most this share of the images seen")
-    tick_kimg: float = Field(1.0, gt=0, description="a line in stats.jsonl every so often")
-    sample_kimg: float = Field(10.0, gt=0, description="a grid of samples every so often")
-    checkpoint_kimg: float = Field(10.0, gt=0, description="a checkpoint, and the validation KID, every so often")
-    tensorboard: bool = Field(False, description="also write TensorBoard events (extra: track)")
-    keep: int = Field(3, ge=1, description="how many of the latest checkpoints stay; the best one always does")
-
-    @field_validator("real_labels", "fake_labels")
-    @classmethod
-    def _interval(cls, labels: tuple[float, float]) -> tuple[float, float]:
-        if not 0 <= labels[0] <= labels[1] <= 1:
-            raise ValueError("smoothed labels are [low, high] within 0 and 1")
-        return labels
-
-
 class EvaluationSection(Section):
     """What is measured after training. Each number comes with its interval and its floor."""
 
@@ -172,6 +105,11 @@ class Recipe(Section):
     model: ModelSection = ModelSection()
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_family(cls, values: Any) -> Any:
+        return with_family_defaults(values) if isinstance(values, dict) else values
 
     def to_yaml(self) -> str:
         """The whole recipe with all defaults written out."""
