@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from synthoma.draws import Draws, philox
+from synthoma.draws import Draws, StepDraws, philox
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,29 @@ def test_distributions() -> None:
     counts = torch.bincount(Draws(0, "i").integers(0, index, 7), minlength=7)
     assert len(counts) == 7
     assert stats.chisquare(counts.numpy()).pvalue > 1e-3
+
+
+def test_draws_of_a_step_are_those_of_its_streams() -> None:
+    index = torch.arange(6)
+    draw = StepDraws(3, 7, index)
+    assert torch.equal(draw.normal("noise", (2, 5)), Draws(3, "noise").normal(7, index, (2, 5)))
+    assert torch.equal(draw.uniform("mix"), Draws(3, "mix").uniform(7, index))
+    assert torch.equal(draw.integers("shift", 9, (2,)), Draws(3, "shift").integers(7, index, 9, (2,)))
+    assert len(draw) == 6
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 3), (3, 8), (7, 8), (0, 8)])
+def test_a_part_of_a_step_draws_what_the_whole_draws_for_it(start: int, stop: int) -> None:
+    whole = StepDraws(0, 11, torch.arange(8))
+    part = whole.part(start, stop)
+    assert len(part) == stop - start
+    assert torch.equal(part.normal("z", (4,)), whole.normal("z", (4,))[start:stop])
+    assert torch.equal(part.uniform("u"), whole.uniform("u")[start:stop])
+    assert torch.equal(part.integers("i", 5), whole.integers("i", 5)[start:stop])
+
+
+def test_purposes_of_a_step_do_not_share_numbers() -> None:
+    draw = StepDraws(0, 0, torch.arange(512))
+    first, second = draw.normal("a"), draw.normal("b")
+    assert abs(float(torch.corrcoef(torch.stack((first, second)))[0, 1])) < 0.2
+    assert not torch.equal(first, StepDraws(0, 1, torch.arange(512)).normal("a"))

@@ -7,8 +7,10 @@ as 1, 2, 3", SC 2011), written in int64 tensor operations so that it gives the s
 captured in a compiled step.
 """
 
+import functools
 import hashlib
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -87,3 +89,41 @@ class Draws:
         """
         bits = self.bits(step, index, math.prod(shape)).reshape(len(index), *shape)
         return (bits * high) >> 32
+
+
+@functools.lru_cache(maxsize=1024)
+def _stream(seed: int, purpose: str) -> Draws:
+    return Draws(seed, purpose)
+
+
+@dataclass(frozen=True)
+class StepDraws:
+    """All draws of one update: `StepDraws(seed, step, index).normal("noise", (8,))` has shape [n, 8].
+
+    index: int64 [n], the numbers of the samples in the global batch. Each draw is a function of (seed, purpose, step,
+    sample number) alone, so that `part` of it draws what the whole draws for these samples. Asking twice for the same
+    purpose gives the same numbers: what has to differ needs purposes of its own.
+    """
+
+    seed: int
+    step: int
+    index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def part(self, start: int, stop: int) -> "StepDraws":
+        """The draws of the samples start .. stop - 1 of this batch."""
+        return StepDraws(self.seed, self.step, self.index[start:stop])
+
+    def uniform(self, purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
+        """Uniform in [0, 1), float32 [n, *shape]."""
+        return _stream(self.seed, purpose).uniform(self.step, self.index, shape)
+
+    def normal(self, purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
+        """Standard normal, float32 [n, *shape]."""
+        return _stream(self.seed, purpose).normal(self.step, self.index, shape)
+
+    def integers(self, purpose: str, high: int | Tensor, shape: tuple[int, ...] = ()) -> Tensor:
+        """Whole numbers in [0, high), int64 [n, *shape]."""
+        return _stream(self.seed, purpose).integers(self.step, self.index, high, shape)

@@ -1,31 +1,15 @@
 """The contract between an objective and the training loop, and the objective of the classical GANs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from synthoma.objectives.adversarial import bce_discriminator, bce_generator
+from synthoma.objectives.batch import Batch
 
 Network = Callable[..., Tensor]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """All that one update needs; drawn by the loop, so that objectives themselves are deterministic.
-
-    real: [n, c, *spatial] in the recipe's range; labels: int64 [n] of the reals; z: [n, latent]; fake_labels: int64 [n]
-    (labels are None for families without classes); soft_real, soft_fake: scalars, the smoothed targets of this batch.
-    """
-
-    real: Tensor
-    labels: Tensor | None
-    z: Tensor
-    fake_labels: Tensor | None
-    soft_real: Tensor
-    soft_fake: Tensor
 
 
 class Objective(Protocol):
@@ -68,15 +52,15 @@ class NonSaturating:
         self, generator: Network, discriminator: Network, batch: Batch
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         with torch.no_grad():
-            fake_images = generator(batch.z, batch.fake_labels)
-        real = discriminator(batch.real, batch.labels)
-        fake = discriminator(fake_images, batch.fake_labels)
+            fake_images = generator(batch.z, batch.fake_conditions)
+        real = discriminator(batch.real, batch.conditions)
+        fake = discriminator(fake_images, batch.fake_conditions)
         loss = bce_discriminator(real, fake, batch.soft_real, batch.soft_fake)
         watched = {"d_real": real.detach().sigmoid().mean(), "d_fake": fake.detach().sigmoid().mean()}
         return {"adversarial": loss}, watched
 
     def generator(self, generator: Network, discriminator: Network, batch: Batch) -> dict[str, Tensor]:
-        fake = discriminator(generator(batch.z, batch.fake_labels), batch.fake_labels)
+        fake = discriminator(generator(batch.z, batch.fake_conditions), batch.fake_conditions)
         return {"adversarial": bce_generator(fake)}
 
     def after_discriminator(self, discriminator: nn.Module) -> None:
