@@ -43,6 +43,9 @@ class SourceSection(Section):
     group_column: str = Field("group", description="table: column with the patient or group")
     split_column: str = Field("split", description="table: column with train, val or test")
     axes: str | None = Field(None, description="arrays: order of the axes, such as 'nyxc' or 'nzyx'; else by shape")
+    attributes: list[str] | None = Field(
+        None, description="table, arrays: columns kept as attributes (diameter_mm); else all that identify nobody"
+    )
 
 
 class PreparationSection(Section):
@@ -51,7 +54,16 @@ class PreparationSection(Section):
     size: int | list[int] = Field(64, description="pixels: one number for all axes, or [y, x] or [z, y, x]")
     colour: Literal["rgb", "grey"] = Field("rgb", description="channels of the training images")
     fit: Literal["crop", "pad", "stretch"] = Field("crop", description="how another aspect ratio is made to fit")
+    resample: bool = Field(
+        True, description="false: pixels stay as they are; crop cuts what is too large, pad fills what is missing"
+    )
+    fill: Literal["black", "edge", "reflect"] = Field(
+        "black", description="pad: what the rest is filled with; reflect for a cube cut from a larger scan"
+    )
     upscale: Literal["refuse", "allow"] = Field("allow", description="what happens to images smaller than `size`")
+    pool: dict[str, list[str]] = Field(
+        default_factory=dict, description="classes made one before anything else: {malignant: [melanoma, carcinoma]}"
+    )
     where: dict[str, Any] = Field(
         default_factory=dict, description="keep only records with these values: {label: [malignant], grade: [3, 4]}"
     )
@@ -71,6 +83,30 @@ class PreparationSection(Section):
         if any(n < 4 for n in axes) or (isinstance(size, list) and len(size) not in (2, 3)):
             raise ValueError("size must be a whole number of at least 4, or a list of two or three of them")
         return size
+
+    @field_validator("pool", mode="before")
+    @classmethod
+    def _names(cls, pool: Any) -> Any:
+        """Classes may be numbers, which YAML does not read as text."""
+        if not isinstance(pool, dict):
+            return pool
+        return {str(name): [str(m) for m in own] if isinstance(own, list) else own for name, own in pool.items()}
+
+    @field_validator("pool")
+    @classmethod
+    def _each_once(cls, pool: dict[str, list[str]]) -> dict[str, list[str]]:
+        members = [member for own in pool.values() for member in own]
+        if not all(pool.values()):
+            raise ValueError("each pooled class names the classes that it is made of")
+        if twice := sorted({member for member in members if members.count(member) > 1}):
+            raise ValueError(f"'{twice[0]}' stands in the list more than once; a class goes into one pool")
+        return pool
+
+    @model_validator(mode="after")
+    def _resampled_where_stretched(self) -> "PreparationSection":
+        if self.fit == "stretch" and not self.resample:
+            raise ValueError("fit 'stretch' resamples; with resample: false choose fit 'crop' or 'pad'")
+        return self
 
     @field_validator("fractions")
     @classmethod
