@@ -114,7 +114,7 @@ def test_classes_are_added_one_after_the_other_and_models_are_not_mixed(tmp_path
 
 def test_volumes_are_written_as_arrays(tmp_path: Path) -> None:
     model = Model.load(save_model(tmp_path / "model", "dcgan", (8, 8, 16)))
-    write_images(model, tmp_path / "volumes", 2)
+    write_images(model, tmp_path / "volumes", 2, file_format="npy")
     files = sorted((tmp_path / "volumes").glob("*.npy"))
     assert np.load(files[1], allow_pickle=False).shape == (3, 8, 8, 16)
 

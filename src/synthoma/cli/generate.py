@@ -1,5 +1,6 @@
 """`generate`: images out."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,15 @@ import typer
 
 from synthoma.cli.console import ConsoleObserver, console, print_json
 from synthoma.cli.options import Json
+
+
+class FileFormat(StrEnum):
+    """How files are written; auto: pictures as png, volumes as nii.gz where nibabel is there, else as npy."""
+
+    AUTO = "auto"
+    PNG = "png"
+    NIFTI = "nii.gz"
+    ARRAY = "npy"
 
 
 def register(app: typer.Typer) -> None:
@@ -21,6 +31,9 @@ def generate(
         str | None, typer.Option("--class", help="Class of all images; left out, classes as in training.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")] = 0,
+    file_format: Annotated[
+        FileFormat, typer.Option("--format", help="Volumes: nii.gz (extra: ct) or npy. Pictures are always png.")
+    ] = FileFormat.AUTO,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     as_json: Json = False,
 ) -> None:
@@ -40,12 +53,20 @@ def generate(
             done += number
             observer.progress("Generating", done, count)
 
-        written = write_images(loaded, out, count, label, seed, progress)
+        written = write_images(loaded, out, count, label, seed, progress, file_format=file_format.value)
     if as_json:
         print_json(
-            {"folder": str(out), "count": written.count, "classes": written.classes, "model_hash": written.model_hash}
+            {
+                "folder": str(out),
+                "count": written.count,
+                "classes": written.classes,
+                "model_hash": written.model_hash,
+                "format": written.suffix.removeprefix("."),
+                "masks": written.masks,
+            }
         )
-    else:
-        console.print(
-            f"{written.count} images and manifest.parquet are in {out}. Synthetic: not for diagnosis.", soft_wrap=True
-        )
+        return
+    made = f"{written.count} images ({written.suffix}){' with their masks' if written.masks else ''}"
+    console.print(f"{made} and manifest.parquet are in {out}. Synthetic: not for diagnosis.", soft_wrap=True)
+    if written.suffix == ".npy" and file_format is FileFormat.AUTO:
+        console.print("With the extra ct (pip install 'synthoma[ct]') volumes are written as .nii.gz.", soft_wrap=True)

@@ -3,7 +3,8 @@
 import hashlib
 import io
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
 
 from synthoma.errors import ModelError
-from synthoma.model import Model
+from synthoma.model import Model, Samples
 from synthoma.run import write_atomically
+from synthoma.synthesis.encoding import Encoder, Format
 
 MANIFEST = "manifest.parquet"
+ATTRIBUTE = "attribute:"  # prefix of the columns of continuous conditions
 SCHEMA = pa.schema(
     [
         ("file", pa.string()),
+        ("mask", pa.string()),
         ("class", pa.string()),
         ("seed", pa.int64()),
         ("index", pa.int64()),
@@ -33,12 +36,14 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Written:
-    """What `write_images` left in the folder."""
+    """What `write_images` left in the folder. suffix: how the files of the images end."""
 
     folder: Path
     count: int
     classes: dict[str, int]
     model_hash: str
+    suffix: str
+    masks: bool
 
 
 def write_images(
@@ -48,38 +53,80 @@ def write_images(
     label: str | None = None,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
+    *,
+    file_format: Format = "auto",
 ) -> Written:
-    """Write images 0 .. count - 1 of a seed as PNG (volumes as .npy), and `manifest.parquet`.
+    """Write images 0 .. count - 1 of a seed as PNG, volumes as .nii.gz or .npy [c, z, y, x], and `manifest.parquet`.
 
-    A folder that holds images of the same model is added to, so that classes can be made one after the other; the same
-    call leaves the same bytes. Raises `ModelError` where the folder holds something else.
+    A mask that was generated with an image lies beside it as `<name>_mask`. A folder that holds images of the same
+    model is added to, so that classes can be made one after the other; the same call leaves the same bytes. Raises
+    `ModelError` where the folder holds something else.
     """
-    earlier = _earlier(folder, model)
+    encoder = Encoder.of(len(model.info["size"]), file_format, _spacing(model))
+    earlier = _earlier(folder, model, encoder.suffix)
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for samples in model.blocks(count, label, seed):
-        for image, number, index in zip(samples.images, samples.labels, samples.indices, strict=True):
-            name = samples.classes[number] if number >= 0 else None
-            provenance = {"class": name, "seed": seed, "index": int(index), "model_hash": model.hash}
-            content, suffix = _encode(image, provenance)
-            file = f"{_safe(name) if name else 'synthetic'}_seed{seed}_{index:06d}{suffix}"
-            write_atomically(folder / file, content)
-            rows.append({"file": file, **provenance, "sha256": hashlib.sha256(content).hexdigest()})
+        rows += _write_block(folder, samples, encoder)
         if progress:
             progress(len(samples))
+    _write_manifest(folder, earlier, rows)
+    classes = Counter(row["class"] or "(no class)" for row in rows)
+    masks = any(row["mask"] for row in rows)
+    return Written(folder, len(rows), dict(classes), model.hash, encoder.suffix, masks)
+
+
+def _write_block(folder: Path, samples: Samples, encoder: Encoder) -> Iterator[dict[str, Any]]:
+    """Write the images of a block and their masks; the manifest's row of each."""
+    attributes, masks = _attributes(samples), _masks(samples)
+    for place, (number, index) in enumerate(zip(samples.labels, samples.indices, strict=True)):
+        name = samples.classes[number] if number >= 0 else None
+        provenance: dict[str, Any] = {
+            "class": name,
+            "seed": samples.seed,
+            "index": int(index),
+            "model_hash": samples.model_hash,
+        }
+        provenance |= {f"{ATTRIBUTE}{key}": float(values[place]) for key, values in attributes.items()}
+        stem = f"{_safe(name) if name else 'synthetic'}_seed{samples.seed}_{index:06d}"
+        content = encoder.image(samples.images[place], provenance)
+        write_atomically(folder / f"{stem}{encoder.suffix}", content)
+        mask = None
+        if masks is not None:
+            mask = f"{stem}_mask{encoder.suffix}"
+            write_atomically(folder / mask, encoder.mask(masks[place], provenance))
+        digest = hashlib.sha256(content).hexdigest()
+        yield {"file": f"{stem}{encoder.suffix}", "mask": mask, **provenance, "sha256": digest}
+
+
+def _attributes(samples: Samples) -> Mapping[str, NDArray[np.floating[Any]]]:
+    """Values [n] of each continuous condition by its name; none where the model has none."""
+    return getattr(samples, "attributes", None) or {}
+
+
+def _masks(samples: Samples) -> NDArray[np.uint8] | None:
+    """Masks [n, *spatial] that were generated with the images, or None."""
+    return getattr(samples, "masks", None)
+
+
+def _write_manifest(folder: Path, earlier: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
+    """Rows of earlier calls and of this one, by file; a column for each attribute that any of them has."""
     written = {row["file"] for row in rows}
-    kept = [row for row in earlier if row["file"] not in written]
-    table = pa.Table.from_pylist(sorted(kept + rows, key=lambda row: row["file"]), schema=SCHEMA)
+    together = sorted([row for row in earlier if row["file"] not in written] + rows, key=lambda row: str(row["file"]))
+    names = sorted({key for row in together for key in row if key.startswith(ATTRIBUTE)})
+    schema = pa.schema([*SCHEMA, *((name, pa.float64()) for name in names)])
     buffer = io.BytesIO()
-    pq.write_table(table, buffer)
+    pq.write_table(pa.Table.from_pylist(together, schema=schema), buffer)
     write_atomically(folder / MANIFEST, buffer.getvalue())
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[row["class"] or "(no class)"] = counts.get(row["class"] or "(no class)", 0) + 1
-    return Written(folder, len(rows), counts, model.hash)
 
 
-def _earlier(folder: Path, model: Model) -> list[dict[str, Any]]:
+def _spacing(model: Model) -> tuple[float, ...] | None:
+    """Millimetres between voxels (z, y, x), where the training images had one spacing."""
+    known = model.info["encoding"].get("spacing")
+    return None if known is None else tuple(float(length) for length in known)
+
+
+def _earlier(folder: Path, model: Model, suffix: str) -> list[dict[str, Any]]:
     """Rows of a manifest that is already there; refuse a folder with foreign content."""
     if not folder.exists():
         return []
@@ -95,24 +142,10 @@ def _earlier(folder: Path, model: Model) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = pq.read_table(manifest).to_pylist()
     if any(row["model_hash"] != model.hash for row in rows):
         raise ModelError(f"{folder} holds images of another model; use another --out.")
+    other = next((row["file"] for row in rows if not row["file"].endswith(suffix)), None)
+    if other:
+        raise ModelError(f"{folder} holds {other}, and not {suffix} files; use the same --format, or another --out.")
     return rows
-
-
-def _encode(image: NDArray[np.generic], provenance: dict[str, Any]) -> tuple[bytes, str]:
-    """A picture [c, y, x] as PNG with its provenance in text chunks, a volume [c, z, y, x] as .npy."""
-    buffer = io.BytesIO()
-    if image.ndim != 3:
-        np.save(buffer, image, allow_pickle=False)
-        return buffer.getvalue(), ".npy"
-    text = PngImagePlugin.PngInfo()
-    text.add_text("Synthetic", "YES: made by a generative model, shows no person, not for diagnosis")
-    text.add_text("Software", "synthoma")
-    for key, value in provenance.items():
-        if value is not None:
-            text.add_itxt(f"synthoma:{key}", str(value))
-    pixels = image[0] if image.shape[0] == 1 else np.moveaxis(image, 0, -1)
-    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", pnginfo=text)
-    return buffer.getvalue(), ".png"
 
 
 def _safe(name: str) -> str:
