@@ -7,7 +7,18 @@ import pytest
 from PIL import Image
 
 from synthoma.errors import SynthomaError
-from synthoma.pictures import contact_sheet, flatten_volumes, grid, picture, to_uint8, write_gif, write_png
+from synthoma.pictures import (
+    beside,
+    contact_sheet,
+    flatten_volumes,
+    grid,
+    middle_slices,
+    montage,
+    picture,
+    to_uint8,
+    write_gif,
+    write_png,
+)
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -102,3 +113,46 @@ def test_gif_has_all_frames_and_their_times(tmp_path: Path) -> None:
             file.seek(index)
             times.append(file.info["duration"])
     assert times == [200, 200, 2000]
+
+
+def test_small_volumes_are_enlarged_by_their_own_size() -> None:
+    """A volume of 16 voxels is small, though its three slices side by side are not."""
+    assert grid(noise(1, 1, 16, 16, 16), columns=1, pad=0).size == (4 * (3 * 16 + 4), 64)
+
+
+def test_a_mask_channel_beside_colours_is_not_shown() -> None:
+    image = noise(4, 5, 7)
+    assert np.array_equal(np.asarray(picture(image)), image[:3].transpose(1, 2, 0))
+    assert np.array_equal(np.asarray(picture(image[:2])), image[0])
+
+
+@pytest.mark.parametrize(("axis", "size"), [(0, (6, 8)), (1, (4, 8)), (2, (4, 6))])
+def test_middle_slices_of_each_plane(axis: int, size: tuple[int, int]) -> None:
+    volumes = noise(3, 2, 4, 6, 8)
+    slices = middle_slices(volumes, axis)
+    assert slices.shape == (3, 2, *size)
+    assert np.array_equal(slices, np.take(volumes, (2, 3, 4)[axis], axis=2 + axis))
+
+
+def test_montage_sets_rows_under_titles() -> None:
+    real, made = noise(9, 1, 64, 64), noise(2, 1, 64, 64)
+    sheet = montage([("Axial", [("real", real), ("synthetic", made)]), ("Coronal", [("real", real)])], columns=8)
+    assert sheet.height == 2 * 26 + 3 * 68
+    margin = sheet.width - (8 * 66 + 2)
+    shown = np.asarray(sheet)[26 + 68 + 2 : 26 + 68 + 66, margin + 2 : margin + 66, 0]
+    assert np.array_equal(shown, made[0, 0]), "the second row holds the second set"
+    with pytest.raises(ValueError, match="at least one row"):
+        montage([])
+
+
+def test_pictures_beside_each_other_are_reduced_and_wrapped() -> None:
+    red, blue = Image.new("RGB", (900, 450), (255, 0, 0)), Image.new("RGB", (300, 300), (0, 0, 255))
+    sheet = np.asarray(beside([("a" * 400, "one", red), ("b", "two", blue), ("c", "", blue)], columns=2, most=300))
+    assert sheet.shape[1] == 16 + 2 * 316, "columns are as wide as the widest reduced picture"
+    top = 16 + 46
+    assert tuple(sheet[top + 5, 16 + 5]) == (255, 0, 0)
+    assert tuple(sheet[top + 5, 16 + 316 + 5]) == (0, 0, 255)
+    assert tuple(sheet[top + 300 + 16 + 46 + 5, 16 + 5]) == (0, 0, 255), "the third is in the second row"
+    assert (sheet[16:top, 317:331] == 255).all(), "a long title is cut at its column"
+    with pytest.raises(ValueError, match="nothing to put"):
+        beside([], columns=2)

@@ -58,11 +58,11 @@ def flatten_volumes(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def picture(image: NDArray[np.uint8]) -> Image.Image:
     """One image [c, y, x] or volume [c, z, y, x] as a Pillow image: grey for one channel, colour for three.
 
-    Two channels, or more than three, are shown by their first.
+    A last channel beside one or three is a mask, and is not shown; more than four channels are shown by their first.
     """
     flat = flatten_volumes(np.asarray(image, dtype=np.uint8)[None])[0]
-    if len(flat) == 3:
-        return Image.fromarray(np.ascontiguousarray(flat.transpose(1, 2, 0)))
+    if len(flat) in (3, 4):
+        return Image.fromarray(np.ascontiguousarray(flat[:3].transpose(1, 2, 0)))
     return Image.fromarray(np.ascontiguousarray(flat[0]))
 
 
@@ -81,7 +81,8 @@ def grid(
     if not len(images) or columns < 1:
         raise ValueError("a grid needs at least one image and one column.")
     tiles = flatten_volumes(np.asarray(images, dtype=np.uint8))
-    scale = scale or max(1, LEAST_SHOWN // max(tiles.shape[2:]))
+    # The three slices of a volume lie side by side: its own size says whether it is small, not their width.
+    scale = scale or max(1, LEAST_SHOWN // max(images.shape[2:]))
     height, width = (length * scale for length in tiles.shape[2:])
     rows = -(-len(tiles) // columns)
     font = _font(max(11, min(15, height // 4)))
@@ -95,6 +96,65 @@ def grid(
     for row, label in enumerate((row_labels or [])[:rows]):
         middle = pad + row * (height + pad) + height // 2
         draw.text((margin - 8, middle), _words(label), fill=INK, font=font, anchor="rm")
+    return sheet
+
+
+def montage(
+    sections: Sequence[tuple[str, Sequence[tuple[str, NDArray[np.uint8]]]]], columns: int = 8, pad: int = 2
+) -> Image.Image:
+    """Volumes by plane: under each title, a labelled row of slices for each set, so that sets compare at a glance.
+
+    sections: (title, [(label of the row, slices uint8 [n, c, h, w])]); slices beyond `columns` are left out.
+    """
+    heading, font = 26, _font(14)
+    labels = [label for _, rows in sections for label, _ in rows]
+    margin = _label_width(labels, font)
+    parts: list[tuple[str, list[tuple[str, Image.Image]]]] = [
+        (title, [(label, grid(slices[:columns], columns, pad)) for label, slices in rows]) for title, rows in sections
+    ]
+    if not labels:
+        raise ValueError("a montage needs at least one row of slices.")
+    width = margin + max(part.width for _, rows in parts for _, part in rows)
+    height = sum(heading + sum(part.height for _, part in rows) for _, rows in parts)
+    sheet = Image.new("RGB", (width, height), BACKGROUND)
+    draw, top = ImageDraw.Draw(sheet), 0
+    for title, rows in parts:
+        draw.text((pad + 2, top + heading // 2 + 2), _words(title, longest=80), fill=INK, font=font, anchor="lm")
+        top += heading
+        for label, part in rows:
+            draw.text((margin - 8, top + part.height // 2), _words(label), fill=INK, font=font, anchor="rm")
+            sheet.paste(part, (margin, top))
+            top += part.height
+    return sheet
+
+
+def middle_slices(volumes: NDArray[np.uint8], axis: int) -> NDArray[np.uint8]:
+    """The middle slice across a spatial axis (0: z, 1: y, 2: x) of volumes [n, c, z, y, x], as pictures [n, c, h, w]."""
+    return np.take(volumes, volumes.shape[2 + axis] // 2, axis=2 + axis)
+
+
+def beside(pictures: Sequence[tuple[str, str, Image.Image]], columns: int, most: int = 1200) -> Image.Image:
+    """Titled pictures in rows of `columns`: (title, line below it, picture); larger ones are reduced to `most` pixels a side."""
+    if not pictures or columns < 1:
+        raise ValueError("nothing to put side by side.")
+    gap, heading = 16, 46
+    shown = []
+    for title, line, image in pictures:
+        reduced = image.convert("RGB")
+        reduced.thumbnail((most, most))
+        shown.append((title, line, reduced))
+    cell = max(max(image.width for _, _, image in shown), 260)
+    rows = [shown[i : i + columns] for i in range(0, len(shown), columns)]
+    heights = [heading + gap + max(image.height for _, _, image in row) for row in rows]
+    sheet = Image.new("RGB", (gap + min(columns, len(shown)) * (cell + gap), gap + sum(heights)), BACKGROUND)
+    draw, top = ImageDraw.Draw(sheet), gap
+    for row, height in zip(rows, heights, strict=True):
+        for column, (title, line, image) in enumerate(row):
+            left = gap + column * (cell + gap)
+            draw.text((left, top + 10), _fitting(title, _font(15), cell), fill=(0, 0, 0), font=_font(15), anchor="lm")
+            draw.text((left, top + 30), _fitting(line, _font(12), cell), fill=INK, font=_font(12), anchor="lm")
+            sheet.paste(image, (left, top + heading))
+        top += height
     return sheet
 
 
@@ -161,6 +221,15 @@ def _label_width(labels: Sequence[str] | None, font: ImageFont.FreeTypeFont | Im
     if not labels:
         return 0
     return 16 + max(int(font.getlength(_words(label))) for label in labels)
+
+
+def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """The text, cut so that it fits into `width` pixels."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
 
 
 def _words(name: str, longest: int = 32) -> str:
