@@ -16,8 +16,8 @@ from synthoma.objectives.adversarial import exact
 
 Network = Callable[..., Tensor]
 By = Literal["vjp", "autograd"]
-# Added under the square root of a norm: its derivative at zero is then 0 instead of NaN; norms of 1 move by 5e-13.
-NORM_EPSILON = 1e-12
+# Added under the square root of a norm: its derivative at zero is then 0 instead of NaN; norms above 1e-6 do not change.
+NORM_EPSILON = 1e-20
 
 
 def judge(discriminator: Network, images: Tensor, conditions: Tensor | None) -> Tensor:
