@@ -34,16 +34,15 @@ def to_uint8(images: ArrayLike, low: float, high: float) -> NDArray[np.uint8]:
 
 
 def flatten_volumes(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Volumes [n, c, z, y, x] as pictures [n, c, h, w]: middle slices (y, x), (z, x) and (z, y) side by side.
+    """Volumes [n, c, z, y, x] as pictures [n, c, h, w]: middle slices across z, y and x side by side.
 
-    Pictures [n, c, y, x] are returned as they are.
+    z grows towards the head and is drawn upwards. Pictures [n, c, y, x] are returned as they are.
     """
     if images.ndim == 4:
         return images
     if images.ndim != 5:
         raise ValueError(f"expected images [n, c, y, x] or volumes [n, c, z, y, x], got the shape {images.shape}.")
-    z, y, x = (length // 2 for length in images.shape[2:])
-    slices = (images[:, :, z], images[:, :, :, y], images[..., x])
+    slices = [middle_slices(images, axis) for axis in range(3)]
     height = max(part.shape[2] for part in slices)
     width = sum(part.shape[3] for part in slices) + 2 * GAP_OF_SLICES
     result = np.full((*images.shape[:2], height, width), 255, dtype=np.uint8)
@@ -129,8 +128,12 @@ def montage(
 
 
 def middle_slices(volumes: NDArray[np.uint8], axis: int) -> NDArray[np.uint8]:
-    """The middle slice across a spatial axis (0: z, 1: y, 2: x) of volumes [n, c, z, y, x], as pictures [n, c, h, w]."""
-    return np.take(volumes, volumes.shape[2 + axis] // 2, axis=2 + axis)
+    """The middle slice across a spatial axis (0: z, 1: y, 2: x) of volumes [n, c, z, y, x], as pictures [n, c, h, w].
+
+    In LPS these are axial, coronal and sagittal; the last two are drawn with the head, where z ends, at the top.
+    """
+    slices = np.take(volumes, volumes.shape[2 + axis] // 2, axis=2 + axis)
+    return slices if axis == 0 else slices[:, :, ::-1]
 
 
 def beside(pictures: Sequence[tuple[str, str, Image.Image]], columns: int, most: int = 1200) -> Image.Image:

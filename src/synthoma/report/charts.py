@@ -15,11 +15,13 @@ from synthoma.report import words
 WIDTH, HEIGHT = 520, 250
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 26, 34
 MOST_POINTS = 120
+# Line styles of the page's CSS, told apart by colour and by dashes.
+STYLES = ("accent", "second", "third", "fourth", "fifth", "sixth")
 
 
 @dataclass(frozen=True)
 class Series:
-    """A line: points (x, y) and, where known, the half-width of a band around each. `style`: accent or second."""
+    """A line: points (x, y) and, where known, the half-width of a band around each. `style`: one of STYLES."""
 
     name: str
     points: Sequence[tuple[float, float]]

@@ -13,6 +13,10 @@ from synthoma.pictures import to_uint8
 from synthoma.recipe import read_values
 from synthoma.run import Run, read_json
 
+# Values that are shown as black and white.
+Window = tuple[float, float]
+FEW = 64  # images whose range stands for that of all, where no window was declared
+
 
 @dataclass(frozen=True)
 class Synthetic:
@@ -32,6 +36,7 @@ class Facts:
     training: dict[str, Any] | None
     ticks: list[dict[str, Any]]
     validations: list[dict[str, Any]]
+    health: list[dict[str, Any]]
     model: dict[str, Any] | None
     fidelity: dict[str, Any] | None
     synthetic: Synthetic | None
@@ -39,6 +44,7 @@ class Facts:
     progress: Path | None
     neighbours: dict[str, Any] | None
     dataset: Dataset | None
+    window: Window | None
 
     @property
     def title(self) -> str:
@@ -70,6 +76,7 @@ def read_facts(run: Run, dataset: Dataset | None) -> Facts:
     stats = run.stats()
     progress = run.samples / "progress.gif"
     model = _json(run.model / "model.json")
+    window = _window(dataset, model)
     return Facts(
         run=run,
         recipe=_recipe(run.recipe_file),
@@ -77,25 +84,43 @@ def read_facts(run: Run, dataset: Dataset | None) -> Facts:
         training=_json(run.training_file),
         ticks=[row for row in stats if row.get("kind") == "tick"],
         validations=[row for row in stats if row.get("kind") == "validation"],
+        health=[row for row in stats if row.get("kind") == "health"],
         model=model,
         fidelity=_json(run.evaluation / "fidelity.json"),
-        synthetic=_synthetic(run.evaluation / "synthetic.npz", model),
+        synthetic=_synthetic(run.evaluation / "synthetic.npz", window),
         grids=sorted(run.samples.glob("[0-9]*.png")),
         progress=progress if progress.is_file() else None,
         neighbours=_json(run.private / "neighbours.json"),
         dataset=dataset,
+        window=window,
     )
 
 
-def shown_pixels(images: NDArray[np.generic], encoding: dict[str, Any] | None) -> NDArray[np.uint8]:
-    """Images in a dataset's encoding as uint8: 8-bit ones as they are, others through the declared window.
-
-    Without a window the range of the values at hand is spread over black to white.
-    """
+def shown_pixels(images: NDArray[np.generic], window: Window | None) -> NDArray[np.uint8]:
+    """Images as uint8: 8-bit ones as they are, others through `window`, or through their own range without one."""
     if images.dtype == np.uint8:
         return np.asarray(images)
-    window = (encoding or {}).get("window") or (float(np.min(images)), float(np.max(images)) + 1e-6)
-    return to_uint8(np.asarray(images, dtype=np.float32), float(window[0]), float(window[1]))
+    low, high = window or (float(np.min(images)), float(np.max(images)) + 1e-6)
+    return to_uint8(np.asarray(images, dtype=np.float32), low, high)
+
+
+def shown_window(dataset: Dataset) -> Window | None:
+    """The window that a dataset declares; without one the range of its first images. None for 8-bit pictures."""
+    declared = dataset.info["encoding"].get("window")
+    if declared:
+        return float(declared[0]), float(declared[1])
+    if dataset.images.dtype == np.uint8 or not len(dataset):
+        return None
+    few = dataset.images[:FEW]
+    return float(np.min(few)), float(np.max(few)) + 1e-6
+
+
+def _window(dataset: Dataset | None, model: dict[str, Any] | None) -> Window | None:
+    """One window for real and synthetic images, so that they compare by eye."""
+    if dataset is not None:
+        return shown_window(dataset)
+    declared = ((model or {}).get("encoding") or {}).get("window")
+    return (float(declared[0]), float(declared[1])) if declared else None
 
 
 def _json(path: Path) -> dict[str, Any] | None:
@@ -110,7 +135,7 @@ def _recipe(path: Path) -> dict[str, Any]:
     return read_values(path)
 
 
-def _synthetic(path: Path, model: dict[str, Any] | None) -> Synthetic | None:
+def _synthetic(path: Path, window: Window | None) -> Synthetic | None:
     if not path.exists():
         return None
     try:
@@ -118,4 +143,4 @@ def _synthetic(path: Path, model: dict[str, Any] | None) -> Synthetic | None:
             images, labels = arrays["images"], arrays["labels"]
     except (ValueError, KeyError, OSError, EOFError) as error:
         raise SynthomaError(f"{path} is damaged ({error}); run `synthoma evaluate` again.") from error
-    return Synthetic(shown_pixels(images, (model or {}).get("encoding")), labels.astype(np.int64))
+    return Synthetic(shown_pixels(images, window), labels.astype(np.int64))

@@ -13,7 +13,7 @@ from PIL import Image
 from synthoma.dataset import Dataset
 from synthoma.pictures import picture, png_bytes
 from synthoma.report import words
-from synthoma.report.facts import Facts, shown_pixels
+from synthoma.report.facts import Facts, shown_pixels, shown_window
 from synthoma.report.lookalikes import lookalike_pairs
 
 SAMPLES_PER_CLASS = 8
@@ -234,4 +234,4 @@ def _real_tile(dataset: Dataset, row: int) -> Tile:
 def _real_tiles(dataset: Dataset, rows: NDArray[np.int64]) -> list[Tile]:
     if not len(rows):
         return []
-    return [tile(image, "real image") for image in shown_pixels(dataset.images[rows], dict(dataset.info["encoding"]))]
+    return [tile(image, "real image") for image in shown_pixels(dataset.images[rows], shown_window(dataset))]

@@ -6,7 +6,7 @@ from synthoma.dataset import Dataset
 from synthoma.preparation.near_duplicates import Pair, find_near_duplicates
 from synthoma.preparation.reading import THUMBNAIL_SIDE
 from synthoma.preparation.resize import resize
-from synthoma.report.facts import shown_pixels
+from synthoma.report.facts import shown_pixels, shown_window
 
 
 def lookalike_pairs(dataset: Dataset, most: int) -> list[Pair]:
@@ -18,11 +18,11 @@ def lookalike_pairs(dataset: Dataset, most: int) -> list[Pair]:
     done = dataset.info.get("preparation", {})
     if not (done.get("near_duplicate_pairs") or done.get("near_duplicate_groups")):
         return []
-    encoding = dict(dataset.info["encoding"])
+    window = shown_window(dataset)
     side = (THUMBNAIL_SIDE[len(dataset.size)],) * len(dataset.size)
     thumbnails = []
     for image in dataset.images:
-        grey = shown_pixels(image[None], encoding)[0].mean(axis=0).astype(np.uint8)
+        grey = shown_pixels(image[None], window)[0].mean(axis=0).astype(np.uint8)
         thumbnails.append(resize(grey[..., None], side, "stretch")[..., 0].astype(np.uint8))
     pairs = find_near_duplicates(np.stack(thumbnails))
     together = dataset.splits[[p.first for p in pairs]] == dataset.splits[[p.second for p in pairs]] if pairs else []

@@ -120,8 +120,8 @@ def metric_label(metric: str, space: str) -> str:
     return MEANINGS[metric].label if metric in MEANINGS else words.spoken(metric)
 
 
-def glossary(fidelity: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """(term, one line) for each metric, and for the words that the tables use."""
+def glossary(fidelity: Mapping[str, Any] | None, probabilities: bool = True) -> list[tuple[str, str]]:
+    """(term, one line) for each metric, and for the words that the tables use. probabilities: as what D scores."""
     terms = [(meaning.label, meaning.explained) for meaning in MEANINGS.values()]
     if fidelity and any(name in FID_SPACES for name in fidelity["spaces"]):
         terms.append(
@@ -142,7 +142,9 @@ def glossary(fidelity: Mapping[str, Any] | None) -> list[tuple[str, str]]:
         ("Protocol", "Hash of everything a number depends on. Only numbers under one protocol compare."),
         (
             "D(real), D(fake)",
-            "How real the discriminator takes real and synthetic images to be, from 0 to 1, mean over a tick.",
+            "How real the discriminator takes real and synthetic images to be, "
+            + ("from 0 to 1" if probabilities else "as scores without a scale")
+            + ", mean over a tick.",
         ),
         ("EMA", "The averaged generator, which is the one that is sampled, measured and released."),
     ]

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import synthoma
 from synthoma.dataset import Dataset
-from synthoma.report import data, images, metrics, provenance, summary, training, words
+from synthoma.report import curves, data, health, images, metrics, provenance, summary, training, volumes, words
 from synthoma.report.facts import Facts, read_facts
 from synthoma.run import Run, write_atomically
 
@@ -21,8 +21,9 @@ def write_report(run: Run, dataset: Dataset | None) -> tuple[Path, Path]:
     facts = read_facts(run, dataset)
     shared = _shared_parts(facts)
     public, private = run.path / "report.html", run.private / "report.html"
-    write_atomically(public, _render({**shared, **_parts(facts, public=True)}))
-    write_atomically(private, _render({**shared, **_parts(facts, public=False), **_private_parts(facts)}))
+    write_atomically(public, render("page.html.j2", {**shared, **_parts(facts, public=True)}))
+    shown = {**shared, **_parts(facts, public=False), **_private_parts(facts)}
+    write_atomically(private, render("page.html.j2", shown))
     return public, private
 
 
@@ -41,14 +42,14 @@ def _shared_parts(facts: Facts) -> dict[str, Any]:
         "grids": images.progress_grids(facts),
         "animation": animation,
         "no_animation": no_animation,
-        "charts": training.charts(facts),
+        "charts": curves.charts(facts),
         "budget": training.budget(facts),
         "measured": facts.fidelity is not None,
         "spaces": metrics.space_views(facts.fidelity) if facts.fidelity else [],
         "measured_on": _measured_on(facts),
         "environment": provenance.environment(facts),
         "hashes": provenance.hashes(facts),
-        "glossary": metrics.glossary(facts.fidelity),
+        "glossary": metrics.glossary(facts.fidelity, curves.scores_are_probabilities(facts)),
     }
 
 
@@ -58,12 +59,16 @@ def _parts(facts: Facts, public: bool) -> dict[str, Any]:
         *(words.sentence(item) for item in (facts.training or {}).get("warnings") or []),
         *(words.sentence(item) for item in (facts.fidelity or {}).get("warnings") or []),
     ]
+    watched = health.health_view(facts, public)
+    grave = [one.message for one in watched.findings if one.grave]
     return {
         "public": public,
         "data": data.data_view(facts, public),
-        "warnings": [words.without_people(line) if public else line for line in warnings],
+        "health": watched,
+        "warnings": [*grave, *(words.without_people(line) if public else line for line in warnings)],
         "settings": provenance.settings(facts.recipe, public),
         "beside": [],
+        "montage": None,
         "overview": None,
         "neighbours": [],
         "neighbour_space": "",
@@ -77,6 +82,7 @@ def _private_parts(facts: Facts) -> dict[str, Any]:
     """What shows real pixels: for the private page only."""
     return {
         "beside": images.beside_rows(facts),
+        "montage": volumes.montage_tile(facts),
         "overview": images.overview(facts.dataset),
         "neighbours": images.neighbour_pairs(facts),
         "neighbour_space": str((facts.neighbours or {}).get("space", "")),
@@ -95,8 +101,9 @@ def _measured_on(facts: Facts) -> str:
     )
 
 
-def _render(parts: dict[str, Any]) -> str:
-    return _environment().get_template("page.html.j2").render(parts)
+def render(template: str, parts: dict[str, Any]) -> str:
+    """A page from a template of this package; all text in `parts` is escaped."""
+    return _environment().get_template(template).render(parts)
 
 
 @cache

@@ -7,7 +7,7 @@ from synthoma.report import words
 from synthoma.report.facts import Facts
 
 # Keys of a recipe that name files of the user's machine.
-_FILE_KEYS = {("source", "groups"), ("evaluation", "weights")}
+_FILE_KEYS = {("source", "groups"), ("evaluation", "weights"), ("training", "init_from")}
 
 
 def settings(recipe: dict[str, Any], public: bool) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -8,7 +8,16 @@ from synthoma.report.facts import Facts
 from synthoma.report.metrics import decimals as metric_decimals
 from synthoma.report.metrics import metric_label
 
-FAMILIES = {"cgan": "conditional GAN", "dcgan": "DCGAN"}
+FAMILIES = {
+    "mlp": "fully connected GAN",
+    "cgan": "conditional GAN",
+    "dcgan": "DCGAN",
+    "wgan": "Wasserstein GAN with clipped weights",
+    "wgan-gp": "Wasserstein GAN with gradient penalty",
+    "pggan": "progressively grown GAN",
+    "style": "style-based GAN",
+    "r3": "relativistic GAN (R3)",
+}
 
 
 @dataclass(frozen=True)
