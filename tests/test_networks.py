@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from family_fixture import small_family
 from synthoma.errors import RecipeError
 from synthoma.families import FAMILIES, ImageSpace, build_family
 from synthoma.networks.layers import initialise, same_kernel_padding
@@ -32,6 +33,10 @@ def feature_shapes(network: nn.Module) -> Iterator[list[tuple[int, ...]]]:
         hook.remove()
 
 
+def one_hot(labels: list[int], classes: int) -> torch.Tensor:
+    return torch.eye(classes)[torch.tensor(labels)]
+
+
 def build(name: str, classes: int, channels: int) -> tuple[nn.Module, nn.Module, Recipe]:
     recipe = load_recipe(name)
     family = build_family(recipe.model, recipe.training, ImageSpace((64, 64), channels, classes), CPU)
@@ -40,7 +45,7 @@ def build(name: str, classes: int, channels: int) -> tuple[nn.Module, nn.Module,
 
 def test_cgan_feature_maps_are_those_of_the_seed() -> None:
     generator, discriminator, _ = build("skin-cgan", 9, 3)
-    labels = torch.tensor([0, 8])
+    labels = one_hot([0, 8], 9)
     with feature_shapes(generator) as shapes:
         image = generator(torch.randn(2, 100), labels)
     # Dense(8*8*256) is flat until its reshape; then 16x16x128, 32x32x64, 64x64x3.
@@ -49,7 +54,7 @@ def test_cgan_feature_maps_are_those_of_the_seed() -> None:
         logits = discriminator(image, labels)
     assert shapes == [(64, 32, 32), (128, 16, 16), (256, 8, 8)]
     assert logits.shape == (2,)
-    assert discriminator.score.in_features == 8 * 8 * 256
+    assert discriminator.score.dense.in_features == 8 * 8 * 256
 
 
 def test_dcgan_feature_maps_are_those_of_the_seed() -> None:
@@ -141,34 +146,35 @@ def test_dcgan_computes_what_the_reference_computes() -> None:
     )
 
 
+@pytest.mark.parametrize("conditions", [0, 3])
 @pytest.mark.parametrize("family", list(FAMILIES))
-@pytest.mark.parametrize(("size", "channels"), [((16, 16), 1), ((16, 24), 3), ((8, 8, 16), 1)])
-def test_both_dimensions_and_oblong_sizes(family: str, size: tuple[int, ...], channels: int) -> None:
-    model = ModelSection(
-        family=family, latent=8, generator_widths=[16, 8], discriminator_widths=[8, 16], label_embedding=4
-    )
-    built = build_family(model, TrainingSection(), ImageSpace(size, channels, 3), CPU)
-    labels = torch.tensor([0, 1, 2, 0]) if built.conditional else None
-    images = built.generator(torch.randn(4, 8), labels)
+@pytest.mark.parametrize(("size", "channels"), [((16, 16), 1), ((16, 24), 4), ((8, 8, 16), 1)])
+def test_both_dimensions_oblong_sizes_any_channels(
+    family: str, size: tuple[int, ...], channels: int, conditions: int
+) -> None:
+    if FAMILIES[family].needs_conditions and not conditions:
+        pytest.skip("this family is conditional by definition")
+    recipe = small_family(family, size)
+    built = build_family(recipe.model, recipe.training, ImageSpace(size, channels, conditions), CPU)
+    codes = one_hot([0, 1, 2, 0], 3) if conditions else None
+    images = built.generator(torch.randn(4, 8), codes)
     assert images.shape == (4, channels, *size)
-    assert images.abs().max() <= 1
-    logits = built.discriminator(images, labels)
+    assert images.dtype == torch.float32
+    logits = built.discriminator(images, codes)
     assert logits.shape == (4,)
     logits.sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in built.generator.parameters())
+    assert all(p.grad.isfinite().all() for p in built.generator.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_bf16_stays_near_fp32_and_returns_fp32(family: str) -> None:
-    model = ModelSection(
-        family=family, latent=8, generator_widths=[16, 8], discriminator_widths=[8, 16], label_embedding=4
-    )
-    built = build_family(model, TrainingSection(), ImageSpace((16, 16), 3, 3), CPU)
-    labels = torch.tensor([0, 1, 2, 0]) if built.conditional else None
+    recipe = small_family(family, (32, 32))
+    built = build_family(recipe.model, recipe.training, ImageSpace((32, 32), 3, 3), CPU)
+    codes = one_hot([0, 1, 2, 0], 3)
     z = torch.randn(4, 8)
-    exact = built.generator(z, labels)
+    exact = built.generator(z, codes)
     built.generator.compute_dtype = torch.bfloat16
-    rough = built.generator(z, labels)
+    rough = built.generator(z, codes)
     assert rough.dtype == torch.float32
     assert (rough - exact).abs().max() < 0.1 * exact.abs().max()
 
@@ -177,9 +183,9 @@ def test_the_label_matters() -> None:
     generator, discriminator, _ = build("skin-cgan", 9, 3)
     generator.eval()
     z = torch.randn(1, 100)
-    images = generator(z.repeat(2, 1), torch.tensor([0, 1]))
+    images = generator(z.repeat(2, 1), one_hot([0, 1], 9))
     assert not torch.allclose(images[0], images[1])
-    logits = discriminator.eval()(images[:1].repeat(2, 1, 1, 1), torch.tensor([0, 1]))
+    logits = discriminator.eval()(images[:1].repeat(2, 1, 1, 1), one_hot([0, 1], 9))
     assert not torch.allclose(logits[0], logits[1])
 
 
@@ -208,7 +214,7 @@ def test_what_does_not_fit_is_explained(model: dict[str, object], size: tuple[in
 
 def test_a_conditional_family_needs_two_classes() -> None:
     with pytest.raises(RecipeError, match="at least two classes"):
-        build_family(ModelSection(family="cgan"), TrainingSection(), ImageSpace((64, 64), 3, 1), CPU)
+        build_family(ModelSection(family="cgan"), TrainingSection(), ImageSpace((64, 64), 3, 0), CPU)
 
 
 def test_kernels_that_halve_exactly() -> None:

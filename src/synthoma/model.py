@@ -7,7 +7,7 @@ The discriminator is never part of it: it is the strongest leak of who was in th
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,18 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from synthoma.conditions import Conditions
 from synthoma.draws import Draws
 from synthoma.errors import ModelError, nearest_name_hint
-from synthoma.families import ImageSpace, build_generator, is_conditional
+from synthoma.families import ImageSpace, build_generator
 from synthoma.networks.layers import lay_out
-from synthoma.recipe import ModelSection, content_hash
+from synthoma.networks.options import to_full_size
+from synthoma.recipe import content_hash
 from synthoma.run import aside_folder, file_sha256, read_json, write_json
+from synthoma.settings import ModelSection
+from synthoma.transforms.distance import mask_of
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # Images are always made in whole blocks of this many, whose latents belong to their place: kernels see one shape, and
 # image i has the same bytes whether it is asked for alone or among thousands.
 BLOCK = 32
@@ -35,7 +39,8 @@ class Samples:
     """Generated images with their provenance.
 
     images: [n, c, *spatial] in the encoding of the training set (uint8 for pictures); labels: class indices [n], -1 where
-    the model has no classes; indices: place of each image in the stream of `seed`.
+    the model has no classes; indices: place of each image in the stream of `seed`. masks: uint8 [n, *spatial] of 0 and 1
+    where the model makes them with the image; attributes: the values [n] that each image was asked to have.
     """
 
     images: NDArray[np.generic]
@@ -44,6 +49,8 @@ class Samples:
     seed: int
     model_hash: str
     classes: tuple[str, ...]
+    masks: NDArray[np.uint8] | None = None
+    attributes: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -54,6 +61,8 @@ class Model:
 
     def __init__(self, network: nn.Module, info: Mapping[str, Any], device: torch.device) -> None:
         self.network, self.info, self.device = network.eval().to(device), info, device
+        self.conditions = Conditions.from_json(info["conditions"])
+        self.makes_masks = info["networks"]["masks"] != "none"
 
     @classmethod
     def load(cls, path: Path | str, device: str = "cpu") -> "Model":
@@ -68,7 +77,10 @@ class Model:
         if not weights.is_file() or file_sha256(weights) != info["weights_sha256"]:
             raise ModelError(f"{weights} is missing or damaged (its SHA-256 is not the one in model.json).")
         section = ModelSection.model_validate(info["networks"])
-        space = ImageSpace(tuple(info["size"]), info["channels"], len(info["classes"]))
+        masks = section.masks != "none"
+        space = ImageSpace(
+            tuple(info["size"]), info["channels"] + masks, Conditions.from_json(info["conditions"]).width
+        )
         network = build_generator(section, space)
         network.load_state_dict(load_file(weights))
         lay_out(network, len(space.size), torch.device(device))
@@ -91,24 +103,41 @@ class Model:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names that `generate` takes; empty for a model without classes."""
-        return tuple(self.info["classes"]) if self.conditional else ()
+        """Class names that `generate` takes; empty for a model that is not conditioned on the class."""
+        return tuple(self.conditions.classes)
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Names of the attributes that `generate` takes."""
+        return tuple(self.conditions.attribute_names)
 
     @property
     def conditional(self) -> bool:
-        return is_conditional(self.info["networks"]["family"])
+        """Whether images are made to a class or to attributes."""
+        return self.conditions.width > 0
 
     @property
     def hash(self) -> str:
         return str(self.info["model_hash"])
 
-    def generate(self, count: int, label: str | Sequence[str] | None = None, seed: int = 0, start: int = 0) -> Samples:
+    def generate(
+        self,
+        count: int,
+        label: str | Sequence[str] | None = None,
+        seed: int = 0,
+        start: int = 0,
+        *,
+        attributes: Mapping[str, float | Sequence[float]] | None = None,
+        truncation: float = 1.0,
+    ) -> Samples:
         """Images `start` .. `start + count - 1` of the stream of `seed`.
 
         label: one class for all, or one for each image; None draws classes as often as they occur in the training set.
-        Raises `ModelError` for an unknown class, or any class where the model has none.
+        attributes: values for all images, or one for each; what is left out is drawn from a smoothed distribution of the
+        training set. truncation: below 1, images nearer to the average one (style family only).
+        Raises `ModelError` for an unknown class or attribute, or a value far outside of what was trained.
         """
-        parts = list(self.blocks(count, label, seed, start))
+        parts = list(self.blocks(count, label, seed, start, attributes=attributes, truncation=truncation))
         return Samples(
             np.concatenate([part.images for part in parts]),
             np.concatenate([part.labels for part in parts]),
@@ -116,55 +145,106 @@ class Model:
             seed,
             self.hash,
             self.classes,
+            np.concatenate([part.masks for part in parts if part.masks is not None]) if self.makes_masks else None,
+            {name: np.concatenate([part.attributes[name] for part in parts]) for name in self.attributes},
         )
 
     def blocks(
-        self, count: int, label: str | Sequence[str] | None = None, seed: int = 0, start: int = 0
+        self,
+        count: int,
+        label: str | Sequence[str] | None = None,
+        seed: int = 0,
+        start: int = 0,
+        *,
+        attributes: Mapping[str, float | Sequence[float]] | None = None,
+        truncation: float = 1.0,
     ) -> Iterator[Samples]:
         """`generate` in pieces of at most `BLOCK` images, for sets that do not fit into memory."""
         if count < 1 or start < 0:
             raise ModelError(f"count must be at least 1 and start at least 0 (got {count} and {start}).")
+        if truncation != 1.0 and self.info["networks"]["family"] != "style":
+            raise ModelError(
+                f"truncation belongs to the style family; this model is {self.info['networks']['family']}."
+            )
         wanted = np.arange(start, start + count)
-        labels = self._labels(wanted, label, seed)
+        labels, values = self._labels(count, label), self._values(count, attributes)
         for block in range(start // BLOCK, (start + count - 1) // BLOCK + 1):
-            inside = wanted // BLOCK == block
+            inside = np.flatnonzero(wanted // BLOCK == block)
             place = wanted[inside] - block * BLOCK
-            # Places of the block that nobody asked for are filled with class 0; they do not influence the others.
-            block_labels = np.zeros(BLOCK, dtype=np.int64)
-            block_labels[place] = np.maximum(labels[inside], 0)
-            images = self._make(block, torch.from_numpy(block_labels), seed)
-            yield Samples(self._encode(images)[place], labels[inside], wanted[inside], seed, self.hash, self.classes)
+            # Places of the block that nobody asked for are drawn freely; they do not influence the others.
+            whole = None
+            if labels is not None:
+                whole = np.zeros(BLOCK, dtype=np.int64)
+                whole[place] = labels[inside]
+            fixed = {name: _placed(column[inside], place) for name, column in values.items()}
+            index = torch.arange(block * BLOCK, (block + 1) * BLOCK)
+            drawn = self.conditions.draw(seed, index, labels=whole, attributes=fixed)
+            images, masks = self._encode(self._make(index, torch.as_tensor(drawn.codes), seed, truncation))
+            yield Samples(
+                images[place],
+                drawn.labels[place],
+                wanted[inside],
+                seed,
+                self.hash,
+                self.classes,
+                None if masks is None else masks[place],
+                {name: column[place] for name, column in drawn.attributes.items()},
+            )
 
-    def _labels(self, wanted: NDArray[np.int64], label: str | Sequence[str] | None, seed: int) -> NDArray[np.int64]:
-        if not self.conditional:
-            if label is not None:
-                raise ModelError(f"this model ({self.info['name']}) has no classes; leave the class out.")
-            return np.full(len(wanted), -1)
+    def _labels(self, count: int, label: str | Sequence[str] | None) -> NDArray[np.int64] | None:
+        """Class index of each image, or None where they are to be drawn."""
         if label is None:
-            shares = np.array([self.info["class_counts"].get(name, 0) for name in self.classes], dtype=np.float64)
-            draws = Draws(seed, "generation labels").uniform(0, torch.from_numpy(wanted)).double().numpy()
-            return np.searchsorted(np.cumsum(shares / shares.sum())[:-1], draws, side="right")
-        names = [label] * len(wanted) if isinstance(label, str) else list(label)
-        if len(names) != len(wanted):
-            raise ModelError(f"{len(names)} labels were given for {len(wanted)} images.")
+            return None
+        if not self.classes:
+            raise ModelError(f"this model ({self.info['name']}) has no classes; leave the class out.")
+        names = [label] * count if isinstance(label, str) else list(label)
+        if len(names) != count:
+            raise ModelError(f"{len(names)} labels were given for {count} images.")
         for name in set(names) - set(self.classes):
             hint = nearest_name_hint(name, self.classes)
             raise ModelError(f"the model has no class '{name}'{hint or '.'} Its classes: {', '.join(self.classes)}.")
         return np.array([self.classes.index(name) for name in names], dtype=np.int64)
 
-    @torch.no_grad()
-    def _make(self, block: int, labels: Tensor, seed: int) -> Tensor:
-        index = torch.arange(block * BLOCK, (block + 1) * BLOCK, device=self.device)
-        z = Draws(seed, "generation latents").normal(0, index, (self.info["networks"]["latent"],))
-        return self.network(z, labels.to(self.device) if self.conditional else None).cpu()
+    def _values(
+        self, count: int, attributes: Mapping[str, float | Sequence[float]] | None
+    ) -> dict[str, NDArray[np.float64]]:
+        """Given attributes, one value for each image."""
+        values: dict[str, NDArray[np.float64]] = {}
+        for name, given in (attributes or {}).items():
+            self.conditions.check_value(name, given)
+            column = np.asarray(given, dtype=np.float64)
+            if column.ndim and len(column) != count:
+                raise ModelError(f"{len(column)} values of '{name}' were given for {count} images.")
+            values[name] = np.broadcast_to(column, count).copy()
+        return values
 
-    def _encode(self, images: Tensor) -> NDArray[np.generic]:
-        """From the networks' range back to the encoding of the training set."""
+    @torch.no_grad()
+    def _make(self, index: Tensor, codes: Tensor, seed: int, truncation: float) -> Tensor:
+        index = index.to(self.device)
+        z = Draws(seed, "generation latents").normal(0, index, (self.info["networks"]["latent"],))
+        growth = self.info.get("growth") or {}
+        options = {"truncation": truncation} if truncation != 1.0 else {}
+        images = self.network(z, codes.to(self.device) if self.conditional else None, **growth, **options)
+        return to_full_size(images, self.info["size"]).cpu()
+
+    def _encode(self, images: Tensor) -> tuple[NDArray[np.generic], NDArray[np.uint8] | None]:
+        """From the networks' range back to the encoding of the training set, and to masks."""
+        masks = None
         low, high = self.info["networks"]["range"]
+        if self.makes_masks:
+            masks = mask_of((images[:, -1] - (low + high) / 2).numpy())
+            images = images[:, :-1]
         first, last = self.info["encoding"].get("window", (0, 255))
         values = (images - low) * ((last - first) / (high - low)) + first
         dtype = np.dtype(self.info["encoding"]["dtype"])
-        return values.clamp(first, last).round().contiguous().numpy().astype(dtype)
+        return values.clamp(first, last).round().contiguous().numpy().astype(dtype), masks
+
+
+def _placed(values: NDArray[np.float64], place: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Values at their places of a block, the first one everywhere else."""
+    whole = np.full(BLOCK, values[0])
+    whole[place] = values
+    return whole
 
 
 class SampleDataset(torch.utils.data.Dataset[tuple[Tensor, int]]):

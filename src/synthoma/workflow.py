@@ -13,7 +13,7 @@ import numpy as np
 
 from synthoma import training
 from synthoma.dataset import Dataset
-from synthoma.errors import DatasetError, EvaluationError, SynthomaError
+from synthoma.errors import DatasetError, EvaluationError, SynthomaError, TrainingError
 from synthoma.evaluation.fidelity import evaluate_fidelity
 from synthoma.evaluation.imagesets import ImageSet, image_set_from_dataset
 from synthoma.evaluation.neighbours import nearest_training
@@ -27,9 +27,10 @@ from synthoma.sources import open_source
 from synthoma.training.checkpoint import checkpoint_folders
 from synthoma.training.session import is_same_data
 from synthoma.training.start import prepare_run, read_recipe
+from synthoma.training.world import join_world
 
 # Raised when what a stage writes changes its meaning, so that older results are made anew.
-VERSIONS = {"prepare": 1, "train": 1, "evaluate": 1, "report": 1}
+VERSIONS = {"prepare": 2, "train": 2, "evaluate": 1, "report": 2}
 NEIGHBOURS_SHOWN = 32
 
 
@@ -70,20 +71,24 @@ def prepare_dataset(
 
 
 def train_run(recipe: Recipe, dataset: Path, out: Path, observer: Observer) -> Model:
-    """Begin a run on a prepared dataset, or go on with it."""
+    """Begin a run on a prepared dataset, or go on with it. Under `torchrun` all processes train it together."""
     run = Run(out)
     opened = Dataset.open(dataset)
-    with run.locked():
-        prepare_run(run, recipe)
-        remember_dataset(run, dataset)
-        return training.train(run, opened, observer)
+    world = join_world()
+    with world.locked(run):
+        if world.first:
+            prepare_run(run, recipe)
+            remember_dataset(run, dataset)
+        world.wait()
+        return training.train(run, opened, observer, world)
 
 
 def resume_run(path: Path, observer: Observer) -> Model:
-    """Go on with a run from its newest checkpoint."""
+    """Go on with a run from its newest checkpoint. Under `torchrun` all processes train it together."""
     run = Run(path)
     read_recipe(run)
-    return training.train(run, run_dataset(run), observer)
+    world = join_world()
+    return training.train(run, run_dataset(run), observer, world)
 
 
 def run_recipe(
@@ -96,7 +101,15 @@ def run_recipe(
     groups: Path | None = None,
     workers: int | None = None,
 ) -> Outcome:
-    """All stages from raw files (`data`) or a prepared dataset to the report; those that are up to date are skipped."""
+    """All stages from raw files (`data`) or a prepared dataset to the report; those that are up to date are skipped.
+
+    Raises `TrainingError` under `torchrun`: only training is done by several processes.
+    """
+    if join_world().count > 1:
+        raise TrainingError(
+            "only training runs in several processes: prepare the data first (synthoma prepare), then start "
+            "torchrun ... -m synthoma train RECIPE --dataset DIR --out RUN, then synthoma evaluate and synthoma report."
+        )
     run = Run(out)
     with run.locked():
         return _run_stages(run, recipe, data, observer, dataset, groups, workers)
@@ -195,9 +208,8 @@ def _prepare_stage(
         raise SynthomaError(f"{data} does not exist; --data takes a folder or a file with images.")
     observer.progress("Reading", 0, 0)
     inputs = manifest_hash([data, *([groups] if groups else [])], run.private / "inputs.json")
-    key = content_hash(
-        [VERSIONS["prepare"], recipe.part_hash("source", "preparation", "data"), recipe.model.family, inputs]
-    )
+    wanted = [recipe.model.conditions, recipe.model.when_absent]
+    key = content_hash([VERSIONS["prepare"], recipe.part_hash("source", "preparation", "data"), wanted, inputs])
     present = (run.own_dataset / "dataset.json").exists()
     if present and stages.known().get("prepare") != key and checkpoint_folders(run.checkpoints):
         raise DatasetError(

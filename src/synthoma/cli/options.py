@@ -20,3 +20,9 @@ Workers = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for scripts.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the resolved recipe and what it would cost, and stop.")]
+InitFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--init-from", help="Run (or model) to begin from: the main remedy below 1,000 images. See training.freeze."
+    ),
+]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from synthoma.cli.console import ConsoleObserver, console, print_json
-from synthoma.cli.options import DryRun, Groups, Json, Set, Workers
+from synthoma.cli.options import DryRun, Groups, InitFrom, Json, Set, Workers
 from synthoma.recipe import Recipe, load_recipe
 
 
@@ -42,6 +42,7 @@ def run(
     data: Annotated[Path | None, typer.Option(help="Folder or file with the raw images.")] = None,
     dataset: Annotated[Path | None, typer.Option(help="A prepared dataset, instead of --data.")] = None,
     settings: Set = None,
+    init_from: InitFrom = None,
     groups: Groups = None,
     workers: Workers = None,
     dry_run: DryRun = False,
@@ -53,7 +54,7 @@ def run(
     """
     from synthoma.workflow import run_recipe
 
-    resolved = load_recipe(recipe, settings or [])
+    resolved = load_recipe(recipe, with_init_from(settings, init_from))
     if dry_run:
         _dry_run(resolved, as_json)
         return
@@ -75,17 +76,19 @@ def train(
         bool, typer.Option("--resume", help="Go on with the run that is named instead of a recipe.")
     ] = False,
     settings: Set = None,
+    init_from: InitFrom = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Train a recipe on a prepared dataset; leaves checkpoints, samples and the released model in the run.
 
-    Example: `synthoma train skin-cgan --dataset data/skin64 --out runs/skin`, then `synthoma train runs/skin --resume`
+    Example: `synthoma train skin-cgan --dataset data/skin64 --out runs/skin`, then `synthoma train runs/skin --resume`.
+    On several GPUs: `torchrun --nproc-per-node 4 -m synthoma train runs/skin --resume`
     """
     from synthoma.workflow import resume_run, train_run
 
     if resume:
-        if settings or dataset or out:
+        if settings or dataset or out or init_from:
             raise typer.BadParameter(
                 "--resume takes the folder of a run and nothing else; the run knows its recipe and dataset."
             )
@@ -93,7 +96,7 @@ def train(
             model = resume_run(Path(recipe), observer)
         folder = Path(recipe)
     else:
-        resolved = load_recipe(recipe, settings or [])
+        resolved = load_recipe(recipe, with_init_from(settings, init_from))
         if dry_run:
             _dry_run(resolved, as_json)
             return
@@ -109,6 +112,11 @@ def train(
             f"The model is in {folder / 'model'}. Images from it: synthoma generate {folder / 'model'} --count 16 --out images",
             soft_wrap=True,
         )
+
+
+def with_init_from(settings: list[str] | None, init_from: Path | None) -> list[str]:
+    """The settings with --init-from among them."""
+    return [*(settings or []), *([f"training.init_from={init_from}"] if init_from else [])]
 
 
 def _dry_run(recipe: Recipe, as_json: bool) -> None:

@@ -7,73 +7,200 @@ import torch
 from torch import nn
 
 from synthoma.errors import RecipeError, nearest_name_hint
-from synthoma.networks.cgan import ConditionalDiscriminator, ConditionalGenerator
-from synthoma.networks.dcgan import DCGANDiscriminator, DCGANGenerator
-from synthoma.networks.layers import initialise, lay_out
-from synthoma.objectives.objective import NonSaturating, Objective
-from synthoma.recipe import ModelSection, TrainingSection
+from synthoma.families.checks import check_model, check_size, check_training
+from synthoma.families.optimizers import Optimizer, build_optimizer
+from synthoma.networks.convolutional import CGAN, DCGAN, Body, ConvolutionalDiscriminator, ConvolutionalGenerator
+from synthoma.networks.layers import add_spectral_norm, initialise, lay_out
+from synthoma.networks.mlp import MLPDiscriminator, MLPGenerator
+from synthoma.networks.options import MultiScale
+from synthoma.networks.pggan import PGGANDiscriminator, PGGANGenerator, initialise_pggan
+from synthoma.networks.r3 import R3Discriminator, R3Generator, initialise_r3
+from synthoma.networks.style import StyleDiscriminator, StyleGenerator, initialise_style
+from synthoma.objectives.objective import Adversarial, Objective
+from synthoma.objectives.penalties import By
+from synthoma.objectives.style import StyleObjective
+from synthoma.settings import GENERATOR_TERMS, ModelSection, TrainingSection
 
 
 @dataclass(frozen=True)
 class ImageSpace:
-    """What the networks make and see: spatial size (2 or 3 axes), channels, number of classes (0: no labels)."""
+    """What the networks make and see: spatial size (2 or 3 axes), channels, length of the conditions (0: none)."""
 
     size: tuple[int, ...]
     channels: int
-    classes: int
+    conditions: int
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A family in the registry. `couples_samples`: its discriminator's output for one image depends on the others."""
+    """A family in the registry.
+
+    base_width: the first width belongs to the base grid, so that there is one doubling less than widths; grows:
+    resolution is a schedule; needs_conditions: makes no sense without; options: which of the settings that combine with
+    several families it understands.
+    """
 
     generator: Callable[[ModelSection, ImageSpace], nn.Module]
     discriminator: Callable[[ModelSection, ImageSpace], nn.Module]
-    objective: Callable[[], Objective]
-    conditional: bool
-    couples_samples: bool
+    initialise: Callable[[nn.Module, ModelSection, torch.Generator], None]
+    options: frozenset[str]
+    base_width: bool = False
+    grows: bool = False
+    needs_conditions: bool = False
 
 
 @dataclass(frozen=True)
 class Family:
-    """Networks, objective and optimizers, ready to train."""
+    """Networks, objective and optimizers, ready to train.
+
+    couples_samples: what a network computes for one image depends on the others of its pass (batch norm, minibatch
+    deviation); such nets see real and fake in separate passes, and promise no equality under accumulation or on
+    several devices. levels: of progressive growing, or None.
+    """
 
     generator: nn.Module
     discriminator: nn.Module
     objective: Objective
-    generator_optimizer: torch.optim.Adam
-    discriminator_optimizer: torch.optim.Adam
+    generator_optimizer: Optimizer
+    discriminator_optimizer: Optimizer
     conditional: bool
     couples_samples: bool
+    levels: int | None
+
+
+def _convolutional(body: Body, needs_conditions: bool = False) -> Entry:
+    return Entry(
+        lambda model, space: ConvolutionalGenerator(
+            space.size,
+            space.channels,
+            model.latent,
+            model.generator_widths,
+            conditions=space.conditions,
+            embedding=model.label_embedding,
+            kernel=model.kernel,
+            norm=model.generator_norm,
+            attention=model.attention,
+            output=model.output,
+            body=body,
+        ),
+        lambda model, space: ConvolutionalDiscriminator(
+            space.size,
+            space.channels,
+            model.discriminator_widths,
+            conditions=space.conditions,
+            conditioning=model.conditioning,
+            kernel=model.kernel,
+            norm=model.discriminator_norm,
+            attention=model.attention,
+            minibatch_stddev=model.minibatch_stddev,
+            body=body,
+        ),
+        lambda network, model, source: initialise(network, model.initialisation, source),
+        options=frozenset({"attention", "minibatch_stddev", "spectral_norm", "scales", "norm", "kernel"}),
+        needs_conditions=needs_conditions,
+    )
 
 
 FAMILIES: dict[str, Entry] = {
-    "dcgan": Entry(
-        lambda model, space: DCGANGenerator(
-            space.size, space.channels, model.latent, model.generator_widths, model.kernel, model.output
-        ),
-        lambda model, space: DCGANDiscriminator(space.size, space.channels, model.discriminator_widths, model.kernel),
-        NonSaturating,
-        conditional=False,
-        couples_samples=True,
-    ),
-    "cgan": Entry(
-        lambda model, space: ConditionalGenerator(
+    "mlp": Entry(
+        lambda model, space: MLPGenerator(
             space.size,
             space.channels,
-            space.classes,
             model.latent,
             model.generator_widths,
-            model.label_embedding,
-            model.kernel,
-            model.output,
+            conditions=space.conditions,
+            embedding=model.label_embedding,
+            norm=model.generator_norm,
+            output=model.output,
         ),
-        lambda model, space: ConditionalDiscriminator(
-            space.size, space.channels, space.classes, model.discriminator_widths, model.kernel
+        lambda model, space: MLPDiscriminator(
+            space.size,
+            space.channels,
+            model.discriminator_widths,
+            conditions=space.conditions,
+            conditioning=model.conditioning,
+            embedding=model.label_embedding,
+            norm=model.discriminator_norm,
         ),
-        NonSaturating,
-        conditional=True,
-        couples_samples=True,
+        lambda network, model, source: initialise(network, "xavier", source),
+        options=frozenset({"spectral_norm", "scales", "norm", "any_size"}),
+    ),
+    "dcgan": _convolutional(DCGAN),
+    "cgan": _convolutional(CGAN, needs_conditions=True),
+    "wgan": _convolutional(DCGAN),
+    "wgan-gp": _convolutional(DCGAN),
+    "pggan": Entry(
+        lambda model, space: PGGANGenerator(
+            size=space.size,
+            channels=space.channels,
+            conditions=space.conditions,
+            latent=model.latent,
+            widths=model.generator_widths,
+        ),
+        lambda model, space: PGGANDiscriminator(
+            size=space.size,
+            channels=space.channels,
+            conditions=space.conditions,
+            widths=model.discriminator_widths,
+            minibatch_stddev=model.minibatch_stddev,
+            conditioning=model.conditioning,
+        ),
+        lambda network, model, source: initialise_pggan(network, source),
+        options=frozenset({"minibatch_stddev"}),
+        base_width=True,
+        grows=True,
+    ),
+    "style": Entry(
+        lambda model, space: StyleGenerator(
+            size=space.size,
+            channels=space.channels,
+            conditions=space.conditions,
+            latent=model.latent,
+            widths=model.generator_widths,
+            mapping_layers=model.mapping_layers,
+            noise=model.noise,
+        ),
+        lambda model, space: StyleDiscriminator(
+            size=space.size,
+            channels=space.channels,
+            conditions=space.conditions,
+            widths=model.discriminator_widths,
+            minibatch_stddev=model.minibatch_stddev,
+        ),
+        lambda network, model, source: initialise_style(network, source),
+        options=frozenset({"minibatch_stddev", "scales"}),
+        base_width=True,
+    ),
+    "r3": Entry(
+        lambda model, space: R3Generator(
+            size=space.size,
+            channels=space.channels,
+            conditions=space.conditions,
+            latent=model.latent,
+            widths=model.generator_widths,
+            blocks=model.blocks,
+            group_size=model.group_size,
+            stem=model.stem,
+            attention=model.attention,
+            checkpoint_activations=model.checkpoint_activations,
+        ),
+        lambda model, space: R3Discriminator(
+            size=space.size,
+            channels=space.channels,
+            conditions=space.conditions,
+            widths=model.discriminator_widths,
+            blocks=model.blocks,
+            group_size=model.group_size,
+            stem=model.stem,
+            attention=model.attention,
+            minibatch_stddev=model.minibatch_stddev,
+            conditioning=model.conditioning,
+            spectral_norm=model.spectral_norm,
+            checkpoint_activations=model.checkpoint_activations,
+        ),
+        lambda network, model, source: initialise_r3(network, source),
+        options=frozenset({"attention", "minibatch_stddev", "spectral_norm", "scales", "stem"}),
+        base_width=True,
     ),
 }
 
@@ -87,60 +214,81 @@ def family_entry(name: str) -> Entry:
     return FAMILIES[name]
 
 
-def is_conditional(name: str) -> bool:
-    """Whether the family needs a class for each image."""
-    return family_entry(name).conditional
-
-
-def check_size(model: ModelSection, space: ImageSpace) -> None:
-    """Raise `RecipeError` unless each axis halves exactly as often as the networks have widths."""
-    for part, widths in (("generator", model.generator_widths), ("discriminator", model.discriminator_widths)):
-        step = 2 ** len(widths)
-        if any(n % step or n // step < 2 for n in space.size):
-            legal = ", ".join(str(step * k) for k in (2, 3, 4, 6, 8, 16))
-            raise RecipeError(
-                f"size {'x'.join(map(str, space.size))} does not fit model.{part}_widths with {len(widths)} entries: each axis "
-                f"must be a multiple of {step} and at least {2 * step} ({legal}, ...). Change preparation.size, or the widths."
-            )
-    if model.kernel < 4 or model.kernel % 2:
-        raise RecipeError(f"model.kernel: {model.kernel} does not halve and double exactly; use 4, 6 or 8.")
-
-
 def build_generator(model: ModelSection, space: ImageSpace) -> nn.Module:
     """The family's generator with undrawn weights, for loading released ones."""
     entry = family_entry(model.family)
-    check_size(model, space)
+    check_size(model, space.size, entry.base_width, entry.options)
     return entry.generator(model, space)
 
 
 def build_family(model: ModelSection, training: TrainingSection, space: ImageSpace, device: torch.device) -> Family:
     """Networks with weights drawn from `training.seed` on the CPU (so that every device starts alike), then moved.
 
-    Raises `RecipeError` where family, size and classes do not fit.
+    Raises `RecipeError` where family, options, size and conditions do not fit together.
     """
     entry = family_entry(model.family)
-    check_size(model, space)
-    if entry.conditional and space.classes < 2:
-        raise RecipeError(
-            f"family '{model.family}' is conditional and needs at least two classes; the data have {space.classes}. "
-            "Use model.family=dcgan, or more classes."
-        )
+    check_size(model, space.size, entry.base_width, entry.options)
+    check_model(model, entry.options, space.conditions, entry.needs_conditions)
+    check_training(model, training)
     source = torch.Generator().manual_seed(training.seed)
-    networks = entry.generator(model, space), entry.discriminator(model, space)
-    for network in networks:
-        initialise(network, model.initialisation, source)
+    generator = entry.generator(model, space)
+    entry.initialise(generator, model, source)
+    discriminator = _discriminator(entry, model, space, source)
+    for network in (generator, discriminator):
         lay_out(network, len(space.size), device)
-    generator, discriminator = networks
-    betas = (training.beta1, training.beta2)
-    rate = training.learning_rate
+    discriminator_couples = model.discriminator_norm == "batch" or model.minibatch_stddev > 1
+    discriminator_rate = training.discriminator_learning_rate or training.learning_rate
+    generator_terms = {name: k for name, k in training.lazy.items() if name in GENERATOR_TERMS}
+    discriminator_terms = {name: k for name, k in training.lazy.items() if name not in GENERATOR_TERMS}
     return Family(
         generator,
         discriminator,
-        entry.objective(),
-        torch.optim.Adam(generator.parameters(), lr=rate, betas=betas, fused=True),
-        torch.optim.Adam(
-            discriminator.parameters(), lr=training.discriminator_learning_rate or rate, betas=betas, fused=True
-        ),
-        entry.conditional,
-        entry.couples_samples,
+        build_objective(model, training, one_pass=not discriminator_couples),
+        build_optimizer(generator.parameters(), training, training.learning_rate, generator_terms),
+        build_optimizer(discriminator.parameters(), training, discriminator_rate, discriminator_terms),
+        space.conditions > 0,
+        discriminator_couples or model.generator_norm == "batch",
+        len(model.generator_widths) if entry.grows else None,
+    )
+
+
+def _discriminator(entry: Entry, model: ModelSection, space: ImageSpace, source: torch.Generator) -> nn.Module:
+    """The discriminator, or one for each of `model.scales` resolutions, with drawn weights."""
+    networks = []
+    for scale in range(model.scales):
+        own_space = ImageSpace(tuple(n // 2**scale for n in space.size), space.channels, space.conditions)
+        # At a coarser scale there is one halving less: the finest widths are left out.
+        any_size = "any_size" in entry.options
+        own = model.model_copy(update={"discriminator_widths": model.discriminator_widths[0 if any_size else scale :]})
+        network = entry.discriminator(own, own_space)
+        entry.initialise(network, model, source)
+        networks.append(network)
+    discriminator = networks[0] if len(networks) == 1 else MultiScale(networks)
+    if model.spectral_norm:
+        add_spectral_norm(discriminator, source)
+    return discriminator
+
+
+def build_objective(model: ModelSection, training: TrainingSection, one_pass: bool) -> Objective:
+    """The losses and penalties that a recipe names."""
+    gradients_by: By = "autograd" if model.checkpoint_activations else "vjp"
+    if model.family == "style":
+        return StyleObjective(
+            training.loss,
+            {name: weight for name, weight in training.penalties.items() if name not in GENERATOR_TERMS},
+            critic_steps=training.critic_steps,
+            clip=training.clip,
+            lazy=training.lazy,
+            one_pass=one_pass,
+            path_length=training.penalties.get("path_length", 0.0),
+            mixing=model.style_mixing,
+        )
+    return Adversarial(
+        training.loss,
+        training.penalties,
+        critic_steps=training.critic_steps,
+        clip=training.clip,
+        lazy=training.lazy,
+        one_pass=one_pass,
+        gradients_by=gradients_by,
     )

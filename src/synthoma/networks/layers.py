@@ -4,6 +4,7 @@ Weights stay in float32; a layer casts them to the dtype of its input. A network
 input once, and no autocast context decides behind its back.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -149,9 +150,51 @@ class MapDense(Dense):
         return F.linear(x.movedim(1, -1).flatten(1), weight, bias)
 
 
-def batch_norm(dim: int, channels: int) -> nn.Module:
-    """Batch normalisation over [n, c, *spatial] of `dim` axes, or over [n, c] for `dim` 1; float32 statistics."""
-    return BATCH_NORM[dim](channels)
+class ConditionEmbedding(Dense):
+    """Conditions [n, k] -> vectors [n, outputs]: an embedding of the class, linear in continuous attributes.
+
+    Drawn from N(0, 1), as embeddings are; no bias.
+    """
+
+    def __init__(self, conditions: int, outputs: int) -> None:
+        super().__init__(conditions, outputs, bias=False)
+
+    def forward(self, conditions: Tensor | None) -> Tensor:
+        if conditions is None:
+            raise ValueError("this network is conditional: conditions are missing")
+        return super().forward(conditions)
+
+
+class GroupNorm(nn.Module):
+    """Normalisation over groups of channels and all places of one sample (Wu and He 2018), in float32.
+
+    One channel a group is instance norm. It couples no samples, so gradient penalties and accumulation are right with it.
+    """
+
+    def __init__(self, groups: int, channels: int) -> None:
+        super().__init__()
+        self.groups = groups
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        exact = x.to(torch.promote_types(x.dtype, torch.float32))
+        y = F.group_norm(exact, self.groups, self.weight, self.bias).to(x.dtype)
+        return y.contiguous(memory_format=CHANNELS_LAST[x.ndim - 2]) if x.ndim > 2 else y
+
+
+def norm_layer(name: str, dim: int, channels: int) -> list[nn.Module]:
+    """The layers of a norm over [n, c, *spatial] of `dim` axes, or over [n, c] for `dim` 1; none for "none".
+
+    Statistics are float32. Instance norm of a vector would be zero everywhere: there it is layer norm (one group).
+    """
+    if name == "none":
+        return []
+    if name == "batch":
+        return [BATCH_NORM[dim](channels)]
+    if dim == 1:
+        return [GroupNorm(1, channels)]
+    return [GroupNorm(channels if name == "instance" else math.gcd(channels, 8), channels)]
 
 
 def lay_out(network: nn.Module, dim: int, device: torch.device) -> None:
@@ -174,9 +217,9 @@ def same_kernel_padding(kernel: int) -> int:
 
 def initialise(network: nn.Module, scheme: str, generator: torch.Generator) -> None:
     """Draw all weights of a network: `normal` N(0, 0.02) as in the DCGAN paper (Radford et al. 2016), batch-norm gains
-    N(1, 0.02); `xavier` uniform as Keras does, gains 1. Biases 0. Embeddings N(0, 1) in both."""
+    N(1, 0.02); `xavier` uniform as Keras does, gains 1. Biases 0. Embeddings of conditions N(0, 1) in both."""
     for module in network.modules():
-        if isinstance(module, nn.Embedding):
+        if isinstance(module, ConditionEmbedding):
             nn.init.normal_(module.weight, generator=generator)
         elif isinstance(module, (Convolution, nn.Linear)):
             if scheme == "normal":
@@ -185,7 +228,7 @@ def initialise(network: nn.Module, scheme: str, generator: torch.Generator) -> N
                 nn.init.xavier_uniform_(module.weight, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+        elif isinstance(module, (nn.modules.batchnorm._BatchNorm, GroupNorm)):
             if scheme == "normal":
                 nn.init.normal_(module.weight, 1.0, 0.02, generator=generator)
             else:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from synthoma.networks.layers import CHANNELS_LAST, Convolution, Dense, MapDense
+from synthoma.networks.layers import CHANNELS_LAST, ConditionEmbedding, Convolution, MapDense
 
 
 class SelfAttention(nn.Module):
@@ -62,11 +62,11 @@ class ConditionPlanes(nn.Module):
     def __init__(self, conditions: int, size: Sequence[int]) -> None:
         super().__init__()
         self.size = tuple(size)
-        self.embed = Dense(conditions, math.prod(size), bias=False)
+        self.embed = ConditionEmbedding(conditions, math.prod(size))
 
-    def forward(self, x: Tensor, conditions: Tensor) -> Tensor:
-        plane = self.embed(conditions.to(x.dtype)).unflatten(1, (1, *self.size))
-        return torch.cat((x, plane), dim=1)
+    def forward(self, x: Tensor, conditions: Tensor | None) -> Tensor:
+        plane = self.embed(conditions).unflatten(1, (1, *self.size))
+        return torch.cat((x, plane.to(x.dtype)), dim=1)
 
 
 class Score(nn.Module):
@@ -79,15 +79,13 @@ class Score(nn.Module):
     def __init__(self, channels: int, grid: Sequence[int], conditions: int = 0, bias: bool = True) -> None:
         super().__init__()
         self.dense = MapDense(channels * math.prod(grid), 1, bias=bias)
-        self.project = Dense(conditions, channels, bias=False) if conditions else None
+        self.project = ConditionEmbedding(conditions, channels) if conditions else None
 
     def forward(self, x: Tensor, conditions: Tensor | None = None) -> Tensor:
         logits = self.dense(x).squeeze(1)
         if self.project is not None:
-            if conditions is None:
-                raise ValueError("this discriminator is conditional: conditions are missing")
-            pooled = x.flatten(2).mean(2)
-            logits = logits + (pooled * self.project(conditions.to(x.dtype))).sum(1)
+            pooled = x.mean(dim=tuple(range(2, x.ndim)))
+            logits = logits + (pooled * self.project(conditions).to(x.dtype)).sum(1)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
@@ -130,3 +128,11 @@ def halve(x: Tensor) -> Tensor:
     """Mean over blocks of two pixels an axis: [n, c, *spatial] -> [n, c, *spatial / 2]."""
     pool = nn.functional.avg_pool2d if x.ndim == 4 else nn.functional.avg_pool3d
     return pool(x, 2)
+
+
+def to_full_size(images: Tensor, size: Sequence[int]) -> Tensor:
+    """[n, c, *coarse] -> [n, c, *size] by repeating pixels: coarse images look coarse, and are measured as such."""
+    for axis, wanted in enumerate(size, start=2):
+        if images.shape[axis] != wanted:
+            images = images.repeat_interleave(wanted // images.shape[axis], dim=axis)
+    return images

@@ -35,7 +35,7 @@ class Batch:
     soft_real: Tensor | float = 1.0
     soft_fake: Tensor | float = 0.0
     due: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    gamma: float = 1.0
+    gamma: Tensor | float = 1.0
     augmentation: Augment = unchanged
 
     def __post_init__(self) -> None:

@@ -1,21 +1,27 @@
 """The averaged generator made ready for use: its batch-norm statistics are measured, not averaged."""
 
 import copy
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from synthoma.draws import Draws
+from synthoma.networks.options import to_full_size
 
 BATCHES, BATCH = 16, 64
 NORMS = nn.modules.batchnorm._BatchNorm
 
+# (z [n, latent], conditions [n, k] or None) -> images [n, c, *size]
+Sampler = Callable[[Tensor, Tensor | None], Tensor]
 
-def with_measured_statistics(average: nn.Module, latent: int, labels: Tensor | None, device: torch.device) -> nn.Module:
+
+def with_measured_statistics(average: nn.Module, codes: Tensor | None, device: torch.device) -> nn.Module:
     """A copy of the generator in evaluation mode, with batch-norm statistics over 1,024 fixed seeded latents.
 
     Averaged weights never produced the running statistics that came with them, so those are measured anew (as
-    stochastic weight averaging does, Izmailov et al. 2018). labels: int64, the training labels to draw from, or None.
+    stochastic weight averaging does, Izmailov et al. 2018). codes: conditions of the training images to draw from, or
+    None.
     """
     network = copy.deepcopy(average)
     norms = [module for module in network.modules() if isinstance(module, NORMS)]
@@ -27,8 +33,27 @@ def with_measured_statistics(average: nn.Module, latent: int, labels: Tensor | N
     with torch.no_grad():
         for number in range(BATCHES if norms else 0):
             index = torch.arange(BATCH, device=device)
-            z = latents.normal(number, index, (latent,))
-            network(z, None if labels is None else labels[places.integers(number, index, len(labels))])
+            z = latents.normal(number, index, (int(network.latent),))  # type: ignore[arg-type]
+            network(z, None if codes is None else codes[places.integers(number, index, len(codes))])
     for norm in norms:
         norm.momentum = 0.1
     return network.eval().requires_grad_(False)
+
+
+def make_sampler(
+    average: nn.Module,
+    codes: Tensor | None,
+    device: torch.device,
+    size: Sequence[int],
+    level: int | None = None,
+    fade: float = 1.0,
+) -> Sampler:
+    """The averaged generator as a function; images of a lower level of growth are brought to the full size."""
+    network = with_measured_statistics(average, codes, device)
+    if level is None:
+        return network
+
+    def sample(z: Tensor, conditions: Tensor | None) -> Tensor:
+        return to_full_size(network(z, conditions, level=level, fade=fade), size)
+
+    return sample

@@ -1,128 +1,154 @@
-"""What the networks are shown: the training images on the device, and the random draws of every update."""
+"""The random draws of every update, and the batch that they choose.
 
-import os
-from dataclasses import dataclass
+A batch is drawn for the whole run by sample number; a device takes its slice of it, so that the images of an update do
+not depend on how many devices there are.
+"""
 
-import numpy as np
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
 import torch
 from torch import Tensor
 
-from synthoma.dataset import Dataset
-from synthoma.draws import Draws
-from synthoma.networks.layers import CHANNELS_LAST
-from synthoma.objectives.objective import Batch
+from synthoma.draws import Draws, StepDraws
+from synthoma.errors import RecipeError
+from synthoma.networks.pggan import show_at
+from synthoma.objectives.batch import Augment, Batch, unchanged
 from synthoma.recipe import Recipe
+from synthoma.training.images import RealImages
+from synthoma.training.schedules import Moment
+from synthoma.transforms.augmentation import Augmentation
+from synthoma.transforms.symmetries import apply, symmetry_group
 
-# Share of the memory (of the device, or of the machine) that the training images may take before they stay on disk.
-RESIDENT_SHARE = 0.3
 # Draws are made for this many updates at once: the counter-based streams give the same numbers either way, and the
 # cost of the small tensor operations is shared.
 DRAWN_AHEAD = 32
 
 
-class RealImages:
-    """The training split, resident on the device where it fits, else read from the memory-mapped file."""
-
-    def __init__(self, dataset: Dataset, device: torch.device, low: float, high: float) -> None:
-        rows = dataset.rows("train")
-        first, last = dataset.info["encoding"].get("window", (0, 255))
-        self.scale = (high - low) / (last - first)
-        self.offset = low - first * self.scale
-        self.device = device
-        self.format = CHANNELS_LAST[len(dataset.size)]
-        self.labels = torch.from_numpy(dataset.labels[rows]).to(device)
-        self.count = len(rows)
-        self.resident: Tensor | None = None
-        if self.count * dataset.images[0].nbytes < RESIDENT_SHARE * available_memory(device):
-            # [n, *spatial, c]: a batch that is gathered from it is channels last without a copy more.
-            self.resident = torch.from_numpy(np.ascontiguousarray(np.moveaxis(dataset.images[rows], 1, -1))).to(device)
-        self.rows, self.images = rows, dataset.images
-
-    def read(self, index: Tensor) -> Tensor:
-        """Images at these places of the training split: float32 [n, c, *spatial] in [low, high], channels last."""
-        if self.resident is not None:
-            pixels = self.resident[index].movedim(-1, 1)
-        else:
-            host = torch.from_numpy(np.ascontiguousarray(self.images[self.rows[index.cpu().numpy()]]))
-            pixels = host.to(self.device, non_blocking=True)
-        return pixels.float().mul_(self.scale).add_(self.offset).contiguous(memory_format=self.format)
-
-
-def available_memory(device: torch.device) -> int:
-    """Bytes free on a GPU, or of the machine's memory for the CPU."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-
-
 @dataclass(frozen=True)
 class _Drawn:
-    """Draws of one update: all of its `Batch` but the pixels."""
+    """Draws of one update on one device."""
 
     place: Tensor
-    labels: Tensor
+    fake_place: Tensor
     z: Tensor
-    fake_labels: Tensor
     soft_real: Tensor
     soft_fake: Tensor
-    flip: Tensor
+    turn: Tensor
 
 
 class BatchStream:
-    """Batches by number of the update: `stream[u]` is the same whatever was asked for before.
+    """Batches by number of the update: the same whatever was asked for before.
 
     Reals are drawn with replacement: uniformly, or with `training.balanced` a class first and then an image of it.
-    Labels of the fakes follow the same distribution. The smoothed targets are one draw a batch.
+    Conditions of the fakes are those of training images drawn the same way. The smoothed targets are one draw a batch.
+    conditions: float32 [images, k] of the training images, or None. rank, world: which of how many devices this is.
     """
 
-    def __init__(self, reals: RealImages, recipe: Recipe, conditional: bool) -> None:
+    def __init__(
+        self,
+        reals: RealImages,
+        recipe: Recipe,
+        conditions: Tensor | None,
+        levels: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
         training = recipe.training
-        self.reals, self.training, self.conditional = reals, training, conditional
+        self.reals, self.training, self.conditions = reals, training, conditions
+        self.levels, self.rank, self.world = levels, rank, world
         self.latent = recipe.model.latent
-        self.purposes = {name: Draws(training.seed, name) for name in ("reals", "latents", "fakes", "soft", "mirror")}
+        self.purposes = {name: Draws(training.seed, name) for name in ("reals", "latents", "fakes", "soft", "symmetry")}
+        size = tuple(reals.images.shape[2:])
+        self.group = symmetry_group(training.symmetries, len(size), size)
+        self.augmentation = None
+        if training.augment.policy:
+            self.augmentation = Augmentation(
+                training.augment.policy,
+                group=self.group,
+                image_channels=int(reals.images.shape[1]),
+                range=recipe.model.range,
+            )
         # Places sorted by class, and where each class begins: a draw is two table look-ups.
         self.order = torch.argsort(reals.labels, stable=True)
         present, counts = torch.unique(reals.labels, return_counts=True)
         self.class_counts = counts
         self.class_starts = torch.cumsum(counts, 0) - counts
         self.balanced = training.balanced and len(present) > 1
-        self.block: tuple[int, list[_Drawn]] | None = None
+        self.block: tuple[tuple[int, int], list[_Drawn]] | None = None
 
-    def __getitem__(self, update: int) -> Batch:
+    def batch(self, update: int, moment: Moment, due: Mapping[str, float]) -> Batch:
+        """This device's share of the batch of an update."""
         number, place = divmod(update, DRAWN_AHEAD)
-        if self.block is None or self.block[0] != number:
-            self.block = number, self._draw(number * DRAWN_AHEAD)
+        if self.block is None or self.block[0] != (number, moment.batch):
+            self.block = (number, moment.batch), self._draw(number * DRAWN_AHEAD, moment.batch)
         drawn = self.block[1][place]
         real = self.reals.read(drawn.place)
-        if self.training.mirror:
-            real = torch.where(drawn.flip.reshape(-1, *[1] * (real.ndim - 1)), real.flip(-1), real)
-        labels, fake_labels = (drawn.labels, drawn.fake_labels) if self.conditional else (None, None)
-        return Batch(real, labels, drawn.z, fake_labels, drawn.soft_real, drawn.soft_fake)
+        if len(self.group) > 1:
+            real = apply(real, drawn.turn, self.group)
+        if moment.level is not None and self.levels is not None:
+            real = show_at(real, self.levels, moment.level, moment.fade)
+        index = self._index(moment.batch)
+        batch = Batch(
+            real=real,
+            z=drawn.z,
+            draw=StepDraws(self.training.seed, update, index),
+            conditions=self._conditions(drawn.place, moment),
+            fake_conditions=self._conditions(drawn.fake_place, moment),
+            soft_real=drawn.soft_real,
+            soft_fake=drawn.soft_fake,
+            due=due,
+            # A tensor: a number that changes would have a compiled step compiled anew.
+            gamma=torch.full((), moment.gamma, device=self.reals.device),
+        )
+        return batch if self.augmentation is None else replace(batch, augmentation=self._augment(moment.strength))
 
-    def _draw(self, first: int) -> list[_Drawn]:
+    def _augment(self, strength: float) -> Augment:
+        augmentation = self.augmentation
+        if augmentation is None or strength <= 0:
+            return unchanged
+        return lambda images, draw, which: augmentation(images, draw, which, strength)
+
+    def _conditions(self, places: Tensor, moment: Moment) -> Tensor | None:
+        if self.conditions is None:
+            return None
+        codes = self.conditions[places]
+        return codes if moment.blend is None else codes * moment.blend
+
+    def _index(self, batch: int) -> Tensor:
+        """Numbers of this device's samples within the whole batch: int64 [batch / world]."""
+        if batch % self.world:
+            raise RecipeError(
+                f"a batch of {batch} images cannot be shared evenly by {self.world} processes; use a batch that is a multiple "
+                f"of {self.world}, or fewer processes."
+            )
+        share = batch // self.world
+        return torch.arange(self.rank * share, (self.rank + 1) * share, device=self.reals.device)
+
+    def _draw(self, first: int, batch: int) -> list[_Drawn]:
         """Draws of the updates first .. first + DRAWN_AHEAD - 1, taken apart here so that a batch costs no look-ups."""
-        batch, device = self.training.batch, self.reals.device
+        device = self.reals.device
+        own = self._index(batch)
+        share = len(own)
         updates = torch.arange(first, first + DRAWN_AHEAD, device=device)
-        steps = updates.repeat_interleave(batch)
-        index = torch.arange(batch, device=device).repeat(DRAWN_AHEAD)
+        steps = updates.repeat_interleave(share)
+        index = own.repeat(DRAWN_AHEAD)
         low = torch.tensor([self.training.real_labels[0], self.training.fake_labels[0]], device=device)
         high = torch.tensor([self.training.real_labels[1], self.training.fake_labels[1]], device=device)
         soft = low + self.purposes["soft"].uniform(updates, torch.zeros_like(updates), (2,)) * (high - low)
-        places, fake_places = self._places("reals", steps, index), self._places("fakes", steps, index)
-        z = self.purposes["latents"].normal(steps, index, (self.latent,)).unflatten(0, (-1, batch))
-        flip = self.purposes["mirror"].uniform(steps, index).unflatten(0, (-1, batch)) < 0.5
-        labels, fake_labels = self.reals.labels[places], self.reals.labels[fake_places]
-        columns = (places, labels, z, fake_labels, soft[:, 0], soft[:, 1], flip)
+        places = self._places("reals", steps, index).unflatten(0, (-1, share))
+        fake_places = self._places("fakes", steps, index).unflatten(0, (-1, share))
+        z = self.purposes["latents"].normal(steps, index, (self.latent,)).unflatten(0, (-1, share))
+        turn = self.purposes["symmetry"].integers(steps, index, len(self.group)).unflatten(0, (-1, share))
+        columns = (places, fake_places, z, soft[:, 0], soft[:, 1], turn)
         return [_Drawn(*tensors) for tensors in zip(*(column.unbind(0) for column in columns), strict=True)]
 
     def _places(self, purpose: str, steps: Tensor, index: Tensor) -> Tensor:
-        """Places in the training split: int64 [updates, batch]."""
+        """Places in the training split: int64 [updates * share]."""
         draws = self.purposes[purpose]
-        if self.balanced:
-            bits = draws.bits(steps, index, 2)
-            chosen = (bits[:, 0] * len(self.class_counts)) >> 32
-            within = (bits[:, 1] * self.class_counts[chosen]) >> 32
-            places = self.order[self.class_starts[chosen] + within]
-        else:
-            places = draws.integers(steps, index, self.reals.count)
-        return places.unflatten(0, (-1, self.training.batch))
+        if not self.balanced:
+            return draws.integers(steps, index, self.reals.count)
+        bits = draws.bits(steps, index, 2)
+        chosen = (bits[:, 0] * len(self.class_counts)) >> 32
+        within = (bits[:, 1] * self.class_counts[chosen]) >> 32
+        return self.order[self.class_starts[chosen] + within]

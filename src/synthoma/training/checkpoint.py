@@ -16,7 +16,7 @@ from synthoma.errors import CheckpointError, SynthomaError
 from synthoma.run import aside_folder, file_sha256, read_json, write_json
 from synthoma.training.state import State
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def save_checkpoint(folder: Path, state: State) -> Path:

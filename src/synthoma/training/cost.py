@@ -8,9 +8,11 @@ import torch
 
 from synthoma.families import ImageSpace, build_family
 from synthoma.networks.layers import CHANNELS_LAST
-from synthoma.objectives.objective import Batch
+from synthoma.draws import StepDraws
+from synthoma.objectives.batch import Batch
 from synthoma.recipe import Recipe
 from synthoma.training.precision import choose_device, choose_precision
+from synthoma.training.schedules import Moment, Schedules
 from synthoma.training.state import State
 from synthoma.training.updates import discriminator_gradients, generator_gradients
 
@@ -43,10 +45,13 @@ def estimate_cost(recipe: Recipe, classes: int | None = None, dim: int = 2) -> C
     """
     size = recipe.preparation.size
     axes = tuple(size) if isinstance(size, list) else (size,) * dim
-    space = ImageSpace(axes, 3 if recipe.preparation.colour == "rgb" else 1, classes or ASSUMED_CLASSES)
+    channels = (3 if recipe.preparation.colour == "rgb" else 1) + (recipe.model.masks != "none")
+    space = ImageSpace(axes, channels, assumed_conditions(recipe, classes))
     device = choose_device(recipe.training.device)
     family = build_family(recipe.model, recipe.training, space, device)
-    batch = _noise(recipe, space, family.conditional, device)
+    moment = Schedules(recipe, family.levels, axes).at_top()
+    batch = _noise(recipe, space, moment, device)
+    micro = recipe.training.batch_per_device
     precision = choose_precision(recipe.training.precision, family, batch, device)
     saved = [0]
 
@@ -60,13 +65,14 @@ def estimate_cost(recipe: Recipe, classes: int | None = None, dim: int = 2) -> C
         with torch.autograd.graph.saved_tensors_hooks(
             count if step == 0 else lambda tensor: tensor, lambda tensor: tensor
         ):
-            discriminator_gradients(family, batch)
-            generator_gradients(family, batch)
+            for _ in range(family.objective.critic_steps if step else 1):
+                discriminator_gradients(family, batch, micro=micro)
+            generator_gradients(family, batch, micro=micro)
         family.discriminator_optimizer.step()
         family.generator_optimizer.step()
         float(next(family.generator.parameters()).detach().flatten()[0])  # waits for a GPU
         seconds.append(time.perf_counter() - start)
-    rate = recipe.training.batch * family.objective.critic_steps / min(seconds[1:])
+    rate = moment.batch * family.objective.critic_steps / min(seconds[1:])
     checkpoint = sum(tensor.nbytes for part in State(family).tensors().values() for tensor in part.values())
     gradients = sum(p.nbytes for network in (family.generator, family.discriminator) for p in network.parameters())
     mib = 1 / 2**20
@@ -83,12 +89,27 @@ def estimate_cost(recipe: Recipe, classes: int | None = None, dim: int = 2) -> C
     )
 
 
-def _noise(recipe: Recipe, space: ImageSpace, conditional: bool, device: torch.device) -> Batch:
-    """A batch of noise in the recipe's shapes."""
-    n = recipe.training.batch
+def assumed_conditions(recipe: Recipe, classes: int | None) -> int:
+    """Length of the conditions that a recipe asks for, before the data are known."""
+    classes = classes or ASSUMED_CLASSES
+    of_class = classes - 1 if recipe.model.class_order else classes
+    return sum(of_class if name == "class" else 2 for name in recipe.model.conditions)
+
+
+def _noise(recipe: Recipe, space: ImageSpace, moment: Moment, device: torch.device) -> Batch:
+    """A batch of noise in the recipe's shapes, at the full size."""
+    n = moment.batch
     images = torch.randn(n, space.channels, *space.size, device=device).contiguous(
         memory_format=CHANNELS_LAST[len(space.size)]
     )
-    labels = torch.arange(n, device=device) % space.classes if conditional else None
-    one = torch.ones((), device=device)
-    return Batch(images, labels, torch.randn(n, recipe.model.latent, device=device), labels, one, one * 0)
+    conditions = (
+        torch.eye(space.conditions, device=device)[torch.arange(n) % space.conditions] if space.conditions else None
+    )
+    return Batch(
+        real=images,
+        z=torch.randn(n, recipe.model.latent, device=device),
+        draw=StepDraws(0, 0, torch.arange(n, device=device)),
+        conditions=conditions,
+        fake_conditions=conditions,
+        gamma=moment.gamma,
+    )

@@ -10,8 +10,8 @@ from torch import nn
 from synthoma.errors import RecipeError
 from synthoma.families import Family
 from synthoma.networks.layers import Convolution, Dense
-from synthoma.objectives.objective import Batch
-from synthoma.training.updates import discriminator_gradients, generator_gradients
+from synthoma.objectives.batch import Batch
+from synthoma.training.updates import discriminator_gradients, generator_gradients, networks_at
 
 # Largest error of a bf16 layer over its largest value: eight bits of mantissa give 2^-9 a rounding, and the output is
 # rounded once more; wrong kernels (pytorch#163347, #169688) are off by the size of the values themselves.
@@ -63,14 +63,16 @@ def set_precision(family: Family, precision: Precision) -> None:
 def _choose(wish: str, family: Family, batch: Batch, device: torch.device) -> Precision:
     if wish == "fp32":
         return Precision("fp32", "asked for")
-    supported = bf16_supported(device)
-    if wish == "auto" and not supported:
-        return Precision("fp32", f"this {'processor' if device.type == 'cpu' else 'GPU'} has no bf16 arithmetic")
+    if not bf16_supported(device):
+        has_none = f"this {'processor' if device.type == 'cpu' else 'GPU'} has no bf16 arithmetic"
+        return Precision(
+            "fp32", has_none if wish == "auto" else f"bf16 was asked for, but {has_none}: it would be slower"
+        )
     error = worst_layer_error(family, batch)
     if not error < LAYER_TOLERANCE:
         return Precision("fp32", f"bf16 is wrong here: a layer is off by {error:.2g} of its largest value")
     if wish == "bf16":
-        return Precision("bf16", "asked for" if supported else "asked for, though without hardware support it is slow")
+        return Precision("bf16", "asked for")
     if device.type == "cuda":
         return Precision("bf16", f"GPU with bf16; layers agree with fp32 to {error:.1g}")
     ratio = _time_ratio(family, batch)
@@ -124,7 +126,7 @@ def _layers_in_use(family: Family, batch: Batch) -> list[tuple[nn.Module, tuple[
     ]
     try:
         with torch.no_grad(), _restored(family):
-            family.discriminator(family.generator(batch.z, batch.fake_labels), batch.fake_labels)
+            family.discriminator(family.generator(batch.z, batch.fake_conditions), batch.fake_conditions)
     finally:
         for hook in hooks:
             hook.remove()

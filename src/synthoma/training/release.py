@@ -28,14 +28,19 @@ def release(session: Session) -> dict[str, Any]:
         checkpoint.check_whole(folder)
         average.load_state_dict(load_file(folder / "average.safetensors"))
         chosen = {"images_seen": best["images_seen"], "why": best["why"]}
-    network = with_measured_statistics(average, session.recipe.model.latent, session.labels, session.device)
-    info = model_info(session, chosen["images_seen"])
+    moment = session.schedules.at(max(chosen["images_seen"] - 1, 0))
+    growth = None if moment.level is None else {"level": moment.level, "fade": moment.fade}
+    network = with_measured_statistics(average, session.codes, session.device)
+    info = model_info(session, chosen["images_seen"], growth)
     Model.save(Path(session.run.model), network, info, short_card(info))
     return chosen
 
 
-def model_info(session: Session, images_seen: int) -> dict[str, Any]:
-    """What model.json says: architecture, classes, encoding, and where it comes from."""
+def model_info(session: Session, images_seen: int, growth: dict[str, Any] | None) -> dict[str, Any]:
+    """What model.json says: architecture, conditions, encoding, and where it comes from.
+
+    growth: level and fade of a growing generator when its weights were taken, else None.
+    """
     dataset, recipe = session.dataset, session.recipe
     counts = dataset.info["counts"]["train"]
     return {
@@ -43,6 +48,8 @@ def model_info(session: Session, images_seen: int) -> dict[str, Any]:
         "title": recipe.title,
         "family": recipe.model.family,
         "networks": recipe.model.model_dump(mode="json"),
+        "conditions": session.conditions.to_json(),
+        "growth": growth,
         "classes": session.classes,
         "class_counts": counts if session.classes else {},
         "channels": dataset.channels,

@@ -5,35 +5,50 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 
+from synthoma.conditions import Conditions
 from synthoma.draws import Draws
 from synthoma.pictures import grid, to_uint8, write_gif, write_png
 from synthoma.recipe import Recipe
+from synthoma.training.averaging import Sampler
 
 COLUMNS = 8
 LONGEST_GIF = 60  # frames; more are thinned out evenly
 
 
 def write_samples(
-    folder: Path, images_seen: int, network: nn.Module, recipe: Recipe, classes: list[str], device: torch.device
+    folder: Path,
+    images_seen: int,
+    sampler: Sampler,
+    recipe: Recipe,
+    conditions: Conditions,
+    device: torch.device,
+    channels: int,
 ) -> None:
-    """`folder/<images seen>.png`: a row a class with the same latents in each, or eight rows without classes."""
+    """`folder/<images seen>.png`: a row a class with the same latents in each, or eight rows without classes.
+
+    Attributes are drawn as those of released images are. channels: of the image; a mask's channel is not shown.
+    """
+    classes = list(conditions.classes)
     rows = len(classes) or COLUMNS
     index = torch.arange(COLUMNS if classes else rows * COLUMNS, device=device)
     z = Draws(0, "sample grid").normal(0, index, (recipe.model.latent,))
     labels = None
     if classes:
         z = z.repeat(rows, 1)
-        labels = torch.arange(rows, device=device).repeat_interleave(COLUMNS)
+        labels = np.repeat(np.arange(rows), COLUMNS)
+    codes = None
+    if conditions.width:
+        drawn = conditions.draw(0, torch.arange(len(z)), labels=labels)
+        codes = torch.as_tensor(drawn.codes).to(device)
     with torch.no_grad():
         images = torch.cat(
-            [network(part, None if labels is None else labels[i : i + len(part)]) for i, part in _parts(z)]
+            [sampler(part, None if codes is None else codes[i : i + len(part)]) for i, part in _parts(z)]
         )
     low, high = recipe.model.range
-    picture = grid(to_uint8(images.cpu().numpy(), low, high), COLUMNS, row_labels=classes or None)
+    pixels = to_uint8(images[:, :channels].cpu().numpy(), low, high)
     folder.mkdir(parents=True, exist_ok=True)
-    write_png(picture, folder / f"{images_seen:09d}.png")
+    write_png(grid(pixels, COLUMNS, row_labels=classes or None), folder / f"{images_seen:09d}.png")
 
 
 def _parts(z: torch.Tensor, batch: int = 64) -> list[tuple[int, torch.Tensor]]:

@@ -3,8 +3,10 @@
 from typing import Any
 
 from synthoma.errors import RecipeError
+from synthoma.families import family_entry
 from synthoma.recipe import Recipe, read_values, validate_recipe
 from synthoma.run import Run, write_atomically
+from synthoma.training.schedules import keys_that_fix_the_length
 
 # Nothing that the weights depend on: how long, how often something is written, and what is measured afterwards.
 MAY_CHANGE = (
@@ -18,6 +20,9 @@ MAY_CHANGE = (
     "training.checkpoint_kimg",
     "training.keep",
     "training.tensorboard",
+    "training.health.",
+    "training.batch_per_device",
+    "training.on_out_of_memory",
 )
 
 
@@ -27,9 +32,18 @@ def prepare_run(run: Run, recipe: Recipe) -> Recipe:
     Raises `RecipeError` naming the keys that differ and those that may.
     """
     if run.recipe_file.exists():
-        differing = changed_keys(read_recipe(run).model_dump(mode="json"), recipe.model_dump(mode="json"))
+        before = read_recipe(run)
+        differing = changed_keys(before.model_dump(mode="json"), recipe.model_dump(mode="json"))
         refused = [key for key in differing if not key.startswith(MAY_CHANGE)]
-        if refused and any(run.checkpoints.glob("[0-9]*")):
+        begun = any(run.checkpoints.glob("[0-9]*"))
+        fixed = keys_that_fix_the_length(before.model, before.training, family_entry(before.model.family).grows)
+        if begun and not refused and "training.kimg" in differing and fixed:
+            raise RecipeError(
+                f"{run.path} was begun with training.kimg={before.training.kimg:g}, and {', '.join(fixed)} follow(s) the length of the "
+                "run: at another length all that was trained would have been trained otherwise. Use another --out, or "
+                "schedules with over_kimg of their own."
+            )
+        if refused and begun:
             raise RecipeError(
                 f"{run.path} was begun with other settings: {', '.join(refused)} differ. Of a run that was begun only "
                 f"{', '.join(key.rstrip('.') for key in MAY_CHANGE)} may change; use another --out for another experiment."

@@ -5,7 +5,16 @@ from typing import Any
 
 from synthoma.errors import MissingExtraError
 
-SCALARS = ("loss_discriminator", "loss_generator", "d_real", "d_fake", "images_per_second", "kid")
+SCALARS = (
+    "loss_discriminator",
+    "loss_generator",
+    "d_real",
+    "d_fake",
+    "penalty",
+    "strength",
+    "images_per_second",
+    "kid",
+)
 
 
 class Events:

@@ -1,62 +1,92 @@
-"""The validation KID during training, and the rule by which a checkpoint becomes the best one."""
+"""What is measured of the generator while it learns: the KID, by which the best checkpoint is chosen, its diversity, and
+whether it comes too near to the images that it has seen."""
 
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 
+from synthoma.conditions import Conditions
 from synthoma.dataset import Dataset
 from synthoma.draws import Draws
+from synthoma.metrics.diversity import diversity_ratios, memorisation
 from synthoma.metrics.kid import kid_with_error
 from synthoma.networks.features.randconv import MOST_FITTED, RandConv
 from synthoma.pictures import to_uint8
 from synthoma.recipe import Recipe
+from synthoma.training.averaging import Sampler
 
 # Below this many validation images the standard error is larger than the differences that one could choose by.
 LEAST_FOR_BEST = 100
 LEAST_FOR_KID = 16
+# Distances to the training set are taken over at most this many of its images.
+MOST_COMPARED = 2048
 
 
 class Validator:
-    """KID of the averaged generator against the validation split, in a weight-free feature space.
+    """Measures the averaged generator against the validation split, in a weight-free feature space.
 
-    The latents, the labels and the extractor are fixed for the whole run, so values differ only by the generator.
+    The latents, the conditions and the extractor are fixed for the whole run, so values differ only by the generator.
+    codes: conditions of the training images, from which those of the synthetic ones are drawn; None without any.
     """
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, labels: Tensor | None, device: torch.device) -> None:
+    def __init__(
+        self, recipe: Recipe, dataset: Dataset, conditions: Conditions, codes: Tensor | None, device: torch.device
+    ) -> None:
         self.rows = dataset.rows("val")
         self.enabled = len(self.rows) >= LEAST_FOR_KID
         self.chooses = len(self.rows) >= LEAST_FOR_BEST
-        self.count, self.latent, self.device, self.labels = (
+        self.count, self.latent, self.device, self.codes = (
             recipe.evaluation.validation_count,
             recipe.model.latent,
             device,
-            labels,
+            codes,
         )
         self.range = recipe.model.range
+        self.channels = dataset.channels
+        self.classes = list(conditions.classes)
         if self.enabled:
             window = tuple(dataset.info["encoding"].get("window", (0, 255)))
             train = dataset.rows("train")
             reference = dataset.images[train[:: -(-len(train) // MOST_FITTED)]]
             self.extractor = RandConv(len(dataset.size), dataset.channels, reference, window, dataset.content_hash)
             self.real = self.extractor.measure(dataset.images[self.rows], window).features
+            compared = train[:: -(-len(train) // MOST_COMPARED)]
+            self.seen = self.extractor.measure(dataset.images[compared], window).features
+            self.train_labels = dataset.labels[train]
+            self.seen_labels, self.real_labels = dataset.labels[compared], dataset.labels[self.rows]
 
-    def measure(self, network: nn.Module, batch: int = 64) -> dict[str, Any]:
-        """{"kid", "kid_se", "count"} of a generator in evaluation mode."""
+    def measure(self, sampler: Sampler, batch: int = 64) -> dict[str, Any]:
+        """KID with its standard error, diversity by class over that of the training images, and nearness to these."""
         latents, places = Draws(0, "validation latents"), Draws(0, "validation labels")
-        images = []
+        images, chosen = [], []
         with torch.no_grad():
             for start in range(0, self.count, batch):
                 index = torch.arange(start, min(start + batch, self.count), device=self.device)
                 z = latents.normal(0, index, (self.latent,))
-                labels = None if self.labels is None else self.labels[places.integers(0, index, len(self.labels))]
-                images.append(network(z, labels).cpu().numpy())
+                place = None if self.codes is None else places.integers(0, index, len(self.codes))
+                codes = None if self.codes is None or place is None else self.codes[place]
+                images.append(sampler(z, codes)[:, : self.channels].cpu().numpy())
+                if place is not None:
+                    chosen.append(place.cpu().numpy())
         # Rounded to 8 bits, as the real ones are and released ones will be.
         low, high = self.range
-        pixels = to_uint8(np.concatenate(images), low, high)
-        value, error = kid_with_error(self.extractor.measure(pixels, (0, 255)).features, self.real)
-        return {"kid": value, "kid_se": error, "count": len(self.rows)}
+        features = self.extractor.measure(to_uint8(np.concatenate(images), low, high), (0, 255)).features
+        value, error = kid_with_error(features, self.real)
+        labels = self.train_labels[np.concatenate(chosen)] if self.classes else None
+        return {
+            "kid": value,
+            "kid_se": error,
+            "count": len(self.rows),
+            "diversity": self._diversity(features, labels),
+            "nearest": memorisation(features, self.seen, self.real),
+        }
+
+    def _diversity(self, features: NDArray[np.generic], labels: NDArray[np.int64] | None) -> dict[str, float]:
+        names = None if labels is None else self.classes
+        return diversity_ratios(features, self.seen, labels, None if labels is None else self.seen_labels, names)
 
 
 def better(measured: dict[str, Any], best: dict[str, Any] | None) -> bool:
