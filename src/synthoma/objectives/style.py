@@ -112,10 +112,12 @@ class StyleObjective(Adversarial):
         with torch.no_grad():
             watched["style_mean"] = self.trained.style(batch.z, batch.fake_conditions).mean(0)
         if self.path_length and ("path_length" not in self.lazy or "path_length" in batch.due):
-            lengths, counts = self._lengths(self.trained, batch)
+            lengths, valid = self._lengths(self.trained, batch)
+            # Half of the samples have a length, so that a mean over them counts each twice in a mean over all.
+            twice = valid * 2 / len(batch)
             deviation = lengths - self.memory["path_length_mean"]
-            terms["path_length"] = self.path_length * (counts * deviation.square()).sum()
-            watched["path_length"] = (counts * lengths.detach()).sum()
+            terms["path_length"] = self.path_length * (twice * deviation.square()).sum()
+            watched["path_length"] = (twice * lengths.detach()).sum()
         return terms, watched
 
     @torch.no_grad()
@@ -130,12 +132,12 @@ class StyleObjective(Adversarial):
             self.memory["path_length_mean"] = memory.lerp_(length, LENGTH_SHARE)
 
     def _lengths(self, generator: StyleNetwork, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Path lengths of the batch's even-numbered samples, and what each counts in a mean over them."""
-        places, counts = even_samples(batch.draw.index)
+        """Path lengths of the batch's even-numbered samples [m], and which of them are valid: 1, else 0."""
+        places, valid = even_samples(batch.draw.index)
         draw = dataclasses.replace(batch.draw, index=batch.draw.index[places])
         conditions = None if batch.fake_conditions is None else batch.fake_conditions[places]
         styles, noise = mixed_styles(generator, batch.z[places], conditions, draw, self.mixing)
-        return path_lengths(generator, styles, noise, draw), counts
+        return path_lengths(generator, styles, noise, draw), valid.to(styles.dtype)
 
 
 def path_lengths(generator: StyleNetwork, styles: Tensor, noise: Tensor | None, draw: StepDraws) -> Tensor:
@@ -146,18 +148,18 @@ def path_lengths(generator: StyleNetwork, styles: Tensor, noise: Tensor | None, 
     generator's weights, those of the mapping network included.
     """
     images, pull, *_ = torch.func.vjp(lambda w: generator.synthesise(w, noise), styles)
-    y = draw.normal("path length", tuple(images.shape[1:])) / math.sqrt(math.prod(images.shape[2:]))
-    (gradients,) = pull(y.to(images.dtype))
+    y = draw.normal("path length", tuple(images.shape[1:])).to(images.dtype)
+    (gradients,) = pull(y / math.sqrt(math.prod(images.shape[2:])))
     return (squared_norms(gradients) / generator.levels + NORM_EPSILON).sqrt()
 
 
 def even_samples(index: Tensor) -> tuple[Tensor, Tensor]:
-    """Places of the even-numbered samples in a part of a batch, and weights that make a sum over them a mean.
+    """Places of the even-numbered samples in a part of a batch, and which of these are valid: int64 and bool [m].
 
-    index: int64 [n], consecutive numbers of samples in the whole batch. By number, not by place in this part, so that the
-    sums of parts of any size, each times its share, add up to the mean over the even samples of the whole (exactly for an
-    even batch). An odd part may have one place too many, of weight 0: no number has to be read back from the device.
+    index: int64 [n], consecutive numbers of samples in the whole batch. By number, and not by place in this part, so that
+    the halves of parts of any size make up the half of the whole. An odd part may have one place too many, which is not
+    valid: so the shape is a function of n alone, and no number has to be read back from the device.
     """
     n = len(index)
     places = 2 * torch.arange((n + 1) // 2, device=index.device) + index[0] % 2
-    return places.clamp(max=n - 1), (places < n) * (2.0 / n)
+    return places.clamp(max=n - 1), places < n
