@@ -59,9 +59,7 @@ def value_at(scheduled: Scheduled, images_seen: float, total_kimg: float) -> flo
 class ModelSection(Section):
     """Networks: a family of the registry, its widths, and the options that combine with it."""
 
-    family: str = Field(
-        "dcgan", description="entry of the registry: mlp, dcgan, cgan, wgan, wgan-gp, pggan, style, r3"
-    )
+    family: str = Field("dcgan", description="entry of the registry: mlp, dcgan, cgan, wgan, wgan-gp, pggan, style, r3")
     latent: int = Field(100, gt=0, description="length of z")
     generator_widths: list[int] = Field([512, 256, 128, 64], min_length=1, description="channels, coarse to fine")
     discriminator_widths: list[int] = Field([64, 128, 256, 512], min_length=1, description="channels, fine to coarse")
@@ -87,7 +85,9 @@ class ModelSection(Section):
     discriminator_norm: Literal["batch", "instance", "group", "none"] = Field(
         "batch", description="convolutional families; batch excludes gradient penalties"
     )
-    spectral_norm: bool = Field(False, description="discriminator's weights are divided by their largest singular value")
+    spectral_norm: bool = Field(
+        False, description="discriminator's weights are divided by their largest singular value"
+    )
     attention: list[int] = Field(
         default_factory=list, description="self-attention in both networks where the longest axis has this many pixels"
     )
@@ -247,8 +247,7 @@ class TrainingSection(Section):
     def depends_on_length(self, grows: bool) -> list[str]:
         """Keys whose value at a given time depends on `kimg`, so that the run cannot be made longer later on."""
         ramps = {
-            name: getattr(self, name)
-            for name in ("learning_rate", "discriminator_learning_rate", "beta2", "gamma")
+            name: getattr(self, name) for name in ("learning_rate", "discriminator_learning_rate", "beta2", "gamma")
         } | {"augment.strength": self.augment.strength}
         found = [name for name, value in ramps.items() if isinstance(value, Ramp) and value.over_kimg is None]
         return found + (["growth"] if grows and self.growth.fade_kimg is None else [])

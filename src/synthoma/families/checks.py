@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from synthoma.errors import RecipeError
+from synthoma.objectives.adversarial import LOSSES
 from synthoma.settings import ModelSection, TrainingSection
 
 NORMS_WITHOUT_COUPLING = "instance, group or none"
@@ -68,6 +69,12 @@ def check_training(model: ModelSection, training: TrainingSection) -> None:
             f"training.penalties: '{of_inputs[0]}' is a penalty on each image's own gradient, and batch norm in the "
             "discriminator mixes the images of a batch, so there is no such gradient. "
             f"Norms that work: model.discriminator_norm={NORMS_WITHOUT_COUPLING.replace(' or ', ', ')}."
+        )
+    smoothed = tuple(training.real_labels) != (1.0, 1.0) or tuple(training.fake_labels) != (0.0, 0.0)
+    if smoothed and not LOSSES[training.loss].smooths:
+        raise RecipeError(
+            f"training.real_labels, training.fake_labels: the {training.loss} loss has no labels that could be smoothed; "
+            "remove them."
         )
     if "path_length" in training.penalties and model.family != "style":
         raise RecipeError("training.penalties: path_length needs the style family's w; remove it.")

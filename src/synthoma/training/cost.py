@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from synthoma.draws import StepDraws
 from synthoma.families import ImageSpace, build_family
 from synthoma.networks.layers import CHANNELS_LAST
-from synthoma.draws import StepDraws
 from synthoma.objectives.batch import Batch
 from synthoma.recipe import Recipe
 from synthoma.training.precision import choose_device, choose_precision

@@ -10,7 +10,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
@@ -18,7 +17,7 @@ from synthoma.dataset import Dataset
 from synthoma.errors import Interrupted, TrainingError
 from synthoma.model import Model
 from synthoma.run import Run
-from synthoma.training import checkpoint, care
+from synthoma.training import care, checkpoint
 from synthoma.training.iteration import one_iteration
 from synthoma.training.release import release
 from synthoma.training.samples import write_progress, write_samples

@@ -11,7 +11,7 @@ from synthoma.errors import RecipeError
 from synthoma.families import Family
 from synthoma.networks.layers import Convolution, Dense
 from synthoma.objectives.batch import Batch
-from synthoma.training.updates import discriminator_gradients, generator_gradients, networks_at
+from synthoma.training.updates import discriminator_gradients, generator_gradients
 
 # Largest error of a bf16 layer over its largest value: eight bits of mantissa give 2^-9 a rounding, and the output is
 # rounded once more; wrong kernels (pytorch#163347, #169688) are off by the size of the values themselves.

@@ -35,7 +35,6 @@ from synthoma.training.transfer import begin_from
 from synthoma.training.validation import LEAST_FOR_BEST, Validator
 from synthoma.training.world import World
 
-
 # Fewer held-out images tell too little of a discriminator to steer by.
 LEAST_FOR_ADAPTIVE = 32
 
