@@ -23,6 +23,7 @@ LOSS_UNITS = {
     "relativistic": "logistic loss of score differences, nats",
 }
 MOST_LINES = 4  # classes with a line of their own
+WIDE = 50  # largest over smallest value from which an axis is logarithmic
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def kid_chart(
     # A distance has a natural zero; the unbiased estimate of a small one may fall below it.
     above = all(low >= 0 for _, low in ends)
     # Early values may be thousands of times the late ones, which a linear axis would press into a line.
-    wide = all(low > 0 for _, low in ends) and max(kid for kid, _ in ends) > 50 * min(kid for kid, _ in ends)
+    wide = all(low > 0 for _, low in ends) and max(kid for kid, _ in ends) > WIDE * min(kid for kid, _ in ends)
     drawing = line_chart(
         series,
         unit="KID, logarithmic" if wide else "KID",
@@ -118,12 +119,16 @@ def _speed(ticks: Rows) -> Chart:
 
 def _penalty(ticks: Rows) -> Chart | None:
     named = [("penalty", "Discriminator's gradient"), ("path_length", "Generator's path length")]
-    return _noted(ticks, "Penalty", "mean over a tick, before its weight", named, (0.0, None))
+    return _noted(ticks, "Penalty", "mean over a tick", named, (0.0, None))
 
 
 def _gradients(ticks: Rows) -> Chart | None:
     named = [("gradient_discriminator", "Discriminator"), ("gradient_generator", "Generator")]
-    return _noted(ticks, "Gradients of the weights", "L2 norm at the tick", named, (0.0, None))
+    values = [value for key, _ in named for _, value in points(ticks, key)]
+    # A norm that runs away by powers of ten would press all others into a line.
+    wide = bool(values) and min(values) > 0 and max(values) > WIDE * min(values)
+    unit = "L2 norm at the tick" + (", logarithmic" if wide else "")
+    return _noted(ticks, "Gradients of the weights", unit, named, (0.0, None), logarithmic=wide)
 
 
 def _ahead(facts: Facts) -> Chart | None:
@@ -193,9 +198,10 @@ def _noted(
     y_range: Range,
     note: str = "",
     thin: bool = True,
+    logarithmic: bool = False,
 ) -> Chart | None:
     """A chart of what was noted; None where nothing was."""
-    chart = _lines(rows, title, unit, named, y_range, note, thin)
+    chart = _lines(rows, title, unit, named, y_range, note, thin, logarithmic)
     return chart if chart.drawing is not None else None
 
 
@@ -207,11 +213,12 @@ def _lines(
     y_range: Range,
     note: str = "",
     thin: bool = True,
+    logarithmic: bool = False,
 ) -> Chart:
     """One line for each (key, name) that has values."""
     found = [(name, points(rows, key), style) for (key, name), style in zip(named, STYLES, strict=False)]
     series = [Series(name, thinned(own) if thin else own, style) for name, own, style in found if own]
     if not series:
         return Chart(title, "", [], None, "No values were noted.")
-    drawing = line_chart(series, unit=unit, x_unit=X_UNIT, label=title, y_range=y_range)
+    drawing = line_chart(series, unit=unit, x_unit=X_UNIT, label=title, y_range=y_range, logarithmic=logarithmic)
     return Chart(title, note, [(line.style, line.name) for line in series], drawing)

@@ -39,6 +39,7 @@ def _shared_parts(facts: Facts) -> dict[str, Any]:
         "figures": summary.figures(facts),
         "samples": images.sample_rows(facts),
         "classes_left_out": max(0, len(facts.classes) - images.MOST_CLASSES),
+        "volumes": facts.size is not None and len(facts.size) == 3,
         "grids": images.progress_grids(facts),
         "animation": animation,
         "no_animation": no_animation,
