@@ -36,7 +36,9 @@ class StandIn:
         encoding = {"unit": "hu", "dtype": "int16"} | ({"spacing": list(self.spacing)} if self.spacing else {})
         return {"size": list(self.size), "encoding": encoding}
 
-    def blocks(self, count: int, label: str | None, seed: int) -> Iterator[Any]:
+    def blocks(
+        self, count: int, label: str | None, seed: int, *, attributes: Any = None, truncation: float = 1.0
+    ) -> Iterator[Any]:
         random = np.random.default_rng(seed)
         shape = (count, self.channels, *self.size)
         dtype = np.int16 if len(self.size) == 3 else np.uint8
@@ -48,7 +50,10 @@ class StandIn:
             model_hash=self.hash,
             classes=(label or "",),
             masks=random.integers(0, 2, (count, *self.size), dtype=np.uint8) if self.masks else None,
-            attributes={name: np.linspace(3, 9, count, dtype=np.float32) for name in self.attributes},
+            attributes={
+                name: np.full(count, attributes[name]) if attributes else np.linspace(3, 9, count)
+                for name in self.attributes
+            },
         )
 
 
@@ -152,3 +157,18 @@ def test_a_description_fits_the_header_for_any_seed() -> None:
     provenance = {"model_hash": "c0ffee00c0ffee00", "seed": 2**63 - 1, "index": 999_999}
     assert len(description(provenance)) <= 79
     assert "c0ffee00c0ffee00" in description(provenance)
+
+
+def test_other_requests_with_one_seed_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    model, out = StandIn(size=(6, 8), attributes=("diameter_mm",)), tmp_path / "out"
+    for diameter in (5.0, 12.5):
+        write(model, out, 2, "nodule", attributes={"diameter_mm": diameter})
+    rows = write(model, out, 2, "nodule", truncation=0.7)
+    assert [(row["file"], row["attribute:diameter_mm"], row["truncation"]) for row in rows] == [
+        ("nodule_diameter_mm12.5_seed0_000000.png", 12.5, 1.0),
+        ("nodule_diameter_mm12.5_seed0_000001.png", 12.5, 1.0),
+        ("nodule_diameter_mm5_seed0_000000.png", 5.0, 1.0),
+        ("nodule_diameter_mm5_seed0_000001.png", 5.0, 1.0),
+        ("nodule_truncation0.7_seed0_000000.png", 3.0, 0.7),
+        ("nodule_truncation0.7_seed0_000001.png", 9.0, 0.7),
+    ]

@@ -30,6 +30,16 @@ def generate(
     label: Annotated[
         str | None, typer.Option("--class", help="Class of all images; left out, classes as in training.")
     ] = None,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Attribute of all images, such as diameter_mm=12; left out, as in training. May be repeated.",
+        ),
+    ] = None,
+    truncation: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Below 1: nearer to the average image (style family only).")
+    ] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")] = 0,
     file_format: Annotated[
         FileFormat, typer.Option("--format", help="Volumes: nii.gz (extra: ct) or npy. Pictures are always png.")
@@ -44,6 +54,7 @@ def generate(
     from synthoma.model import Model
     from synthoma.synthesis import write_images
 
+    values = _attributes(attribute or [])
     loaded = Model.load(model, device)
     done = 0
     with ConsoleObserver(quiet=as_json) as observer:
@@ -53,7 +64,17 @@ def generate(
             done += number
             observer.progress("Generating", done, count)
 
-        written = write_images(loaded, out, count, label, seed, progress, file_format=file_format.value)
+        written = write_images(
+            loaded,
+            out,
+            count,
+            label,
+            seed,
+            progress,
+            file_format=file_format.value,
+            attributes=values,
+            truncation=truncation,
+        )
     if as_json:
         print_json(
             {
@@ -70,3 +91,15 @@ def generate(
     console.print(f"{made} and manifest.parquet are in {out}. Synthetic: not for diagnosis.", soft_wrap=True)
     if written.suffix == ".npy" and file_format is FileFormat.AUTO:
         console.print("With the extra ct (pip install 'synthoma[ct]') volumes are written as .nii.gz.", soft_wrap=True)
+
+
+def _attributes(settings: list[str]) -> dict[str, float]:
+    """`NAME=VALUE` by name, as numbers."""
+    values = {}
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        try:
+            values[name.strip()] = float(value)
+        except ValueError:
+            raise typer.BadParameter(f"'{setting}' is no NAME=NUMBER.", param_hint="--attribute") from None
+    return values

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from synthoma.errors import ModelError
 from synthoma.model import Model, Samples
@@ -29,6 +27,7 @@ SCHEMA = pa.schema(
         ("seed", pa.int64()),
         ("index", pa.int64()),
         ("model_hash", pa.string()),
+        ("truncation", pa.float64()),
         ("sha256", pa.string()),
     ]
 )
@@ -55,19 +54,24 @@ def write_images(
     progress: Callable[[int], None] | None = None,
     *,
     file_format: Format = "auto",
+    attributes: Mapping[str, float] | None = None,
+    truncation: float = 1.0,
 ) -> Written:
     """Write images 0 .. count - 1 of a seed as PNG, volumes as .nii.gz or .npy [c, z, y, x], and `manifest.parquet`.
 
     A mask that was generated with an image lies beside it as `<name>_mask`. A folder that holds images of the same
-    model is added to, so that classes can be made one after the other; the same call leaves the same bytes. Raises
-    `ModelError` where the folder holds something else.
+    model is added to, so that classes can be made one after the other; the same call leaves the same bytes. label,
+    attributes, truncation: as for `Model.generate`; what is given is part of the names of the files.
+    Raises `ModelError` where the folder holds something else.
     """
     encoder = Encoder.of(len(model.info["size"]), file_format, _spacing(model))
     earlier = _earlier(folder, model, encoder.suffix)
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
-    for samples in model.blocks(count, label, seed):
-        rows += _write_block(folder, samples, encoder)
+    given = "".join(f"_{_safe(name)}{value:g}" for name, value in sorted((attributes or {}).items()))
+    given += f"_truncation{truncation:g}" if truncation != 1.0 else ""
+    for samples in model.blocks(count, label, seed, attributes=attributes, truncation=truncation):
+        rows += _write_block(folder, samples, encoder, given, truncation)
         if progress:
             progress(len(samples))
     _write_manifest(folder, earlier, rows)
@@ -76,9 +80,10 @@ def write_images(
     return Written(folder, len(rows), dict(classes), model.hash, encoder.suffix, masks)
 
 
-def _write_block(folder: Path, samples: Samples, encoder: Encoder) -> Iterator[dict[str, Any]]:
+def _write_block(
+    folder: Path, samples: Samples, encoder: Encoder, given: str, truncation: float
+) -> Iterator[dict[str, Any]]:
     """Write the images of a block and their masks; the manifest's row of each."""
-    attributes, masks = _attributes(samples), _masks(samples)
     for place, (number, index) in enumerate(zip(samples.labels, samples.indices, strict=True)):
         name = samples.classes[number] if number >= 0 else None
         provenance: dict[str, Any] = {
@@ -86,27 +91,18 @@ def _write_block(folder: Path, samples: Samples, encoder: Encoder) -> Iterator[d
             "seed": samples.seed,
             "index": int(index),
             "model_hash": samples.model_hash,
+            "truncation": truncation,
         }
-        provenance |= {f"{ATTRIBUTE}{key}": float(values[place]) for key, values in attributes.items()}
-        stem = f"{_safe(name) if name else 'synthetic'}_seed{samples.seed}_{index:06d}"
+        provenance |= {f"{ATTRIBUTE}{key}": float(values[place]) for key, values in samples.attributes.items()}
+        stem = f"{_safe(name) if name else 'synthetic'}{given}_seed{samples.seed}_{index:06d}"
         content = encoder.image(samples.images[place], provenance)
         write_atomically(folder / f"{stem}{encoder.suffix}", content)
         mask = None
-        if masks is not None:
+        if samples.masks is not None:
             mask = f"{stem}_mask{encoder.suffix}"
-            write_atomically(folder / mask, encoder.mask(masks[place], provenance))
+            write_atomically(folder / mask, encoder.mask(samples.masks[place], provenance))
         digest = hashlib.sha256(content).hexdigest()
         yield {"file": f"{stem}{encoder.suffix}", "mask": mask, **provenance, "sha256": digest}
-
-
-def _attributes(samples: Samples) -> Mapping[str, NDArray[np.floating[Any]]]:
-    """Values [n] of each continuous condition by its name; none where the model has none."""
-    return getattr(samples, "attributes", None) or {}
-
-
-def _masks(samples: Samples) -> NDArray[np.uint8] | None:
-    """Masks [n, *spatial] that were generated with the images, or None."""
-    return getattr(samples, "masks", None)
 
 
 def _write_manifest(folder: Path, earlier: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
