@@ -54,8 +54,8 @@ class PGGANGenerator(nn.Module):
         # gain / 4 as in the paper: the grid's places share their learning rate.
         gain = GAIN / 4
         self.project = Dense(latent, features, scale=gain / math.sqrt(latent))
-        # The codes are concatenated to z: their part of the first layer's matrix is kept apart, scaled so that a class has the
-        # say of a whole z. No pixel norm here, which would undo label blending (codes scaled by 0..1).
+        # The codes are concatenated to z. Their columns of the first layer are kept apart, scaled so that a class has
+        # the say of a whole z. No pixel norm for them: it would undo label blending (codes scaled by 0..1).
         self.project_conditions = Dense(conditions, features, bias=False, scale=gain) if conditions else None
         blocks: list[nn.Module] = []
         for inputs, outputs, places in zip([widths[0], *widths[:-1]], widths, self.sizes, strict=True):
@@ -288,7 +288,9 @@ def _sum_of_neighbours(weight: Tensor) -> Tensor:
 def pixel_norm(x: Tensor) -> Tensor:
     """Each pixel's feature vector at mean square 1 (Karras et al. 2018, section 4.2): [n, c, ...] -> the same."""
     exact = torch.promote_types(x.dtype, torch.float32)
-    return x * torch.rsqrt(x.square().mean(1, keepdim=True, dtype=exact) + 1e-8).to(x.dtype)
+    # By the norm and not by a mean of squares, whose backward expands over the channels: half the time on a CPU.
+    length = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=exact)
+    return x * torch.rsqrt(length.square() / x.shape[1] + 1e-8).to(x.dtype)
 
 
 def double(x: Tensor) -> Tensor:
