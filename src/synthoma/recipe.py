@@ -58,7 +58,7 @@ class PreparationSection(Section):
         True, description="false: pixels stay as they are; crop cuts what is too large, pad fills what is missing"
     )
     fill: Literal["black", "edge", "reflect"] = Field(
-        "black", description="pad: what the rest is filled with; reflect for a cube cut from a larger scan"
+        "black", description="pad: what the rest is filled with; edge or reflect for cubes that were cut from a scan"
     )
     upscale: Literal["refuse", "allow"] = Field("allow", description="what happens to images smaller than `size`")
     pool: dict[str, list[str]] = Field(
