@@ -21,10 +21,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from synthoma.cohort import SPLITS, check_cohort
-from synthoma.errors import DatasetError
+from synthoma.errors import DatasetError, nearest_name_hint
 from synthoma.run import file_sha256, read_json, write_json
 
 SCHEMA_VERSION = 1
+# Columns of records.parquet whose name begins so are attributes of the images; datasets without any have none.
+_ATTRIBUTE = "attr."
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,37 @@ class Dataset:
         """[n, c, *spatial], memory-mapped."""
         return np.load(self.path / "images.npy", mmap_mode="r", allow_pickle=False)
 
+    @cached_property
+    def masks(self) -> NDArray[np.uint8] | None:
+        """[n, 1, *spatial] of 0 and 1, memory-mapped; None where the source has no masks."""
+        path = self.path / "masks.npy"
+        return np.load(path, mmap_mode="r", allow_pickle=False) if path.is_file() else None
+
+    @property
+    def attribute_names(self) -> list[str]:
+        """Names of the attributes that are numbers; empty where the source had none."""
+        return [name for name, number in self._attributes.items() if number]
+
+    @property
+    def text_attribute_names(self) -> list[str]:
+        """Names of the attributes that are texts: kept for selection, nothing that a model can be conditioned on."""
+        return [name for name, number in self._attributes.items() if not number]
+
+    @cached_property
+    def _attributes(self) -> dict[str, bool]:
+        """Attribute -> whether it is a number."""
+        columns = [field for field in self.records.schema if field.name.startswith(_ATTRIBUTE)]
+        return {field.name.removeprefix(_ATTRIBUTE): pa.types.is_floating(field.type) for field in columns}
+
+    def attribute(self, name: str) -> NDArray[np.float64]:
+        """A numeric attribute of each row, NaN where it is missing: float64 [n]. Raises `DatasetError` naming those that there are."""
+        if not self._attributes.get(name):
+            hint = nearest_name_hint(name, self.attribute_names) or "."
+            problem = f"'{name}' is text, not a number" if name in self._attributes else f"there is no '{name}'"
+            known = ", ".join(self.attribute_names) or "none"
+            raise DatasetError(f"{self.path}: among the attributes {problem}{hint} Numbers are: {known}.")
+        return np.array(self.column(_ATTRIBUTE + name), dtype=np.float64)
+
     @property
     def classes(self) -> list[str]:
         """Class names in the order of their indices; empty where the data have no labels."""
@@ -128,7 +161,7 @@ class Dataset:
 
     @property
     def content_hash(self) -> str:
-        """Changes with any pixel, label or split: the key of what is computed from the dataset."""
+        """Changes with any pixel, label, attribute or split: the key of what is computed from the dataset."""
         return str(self.info["content"])
 
 

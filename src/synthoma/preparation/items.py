@@ -18,6 +18,7 @@ class Item:
     spacing: tuple[float, ...] | None
     coloured: bool
     upscaled: bool
+    padded: bool = False
 
     @property
     def label(self) -> str | None:

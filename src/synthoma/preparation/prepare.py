@@ -23,8 +23,8 @@ from synthoma.preparation.near_duplicates import Pair, find_near_duplicates
 from synthoma.preparation.overview import draw_overview
 from synthoma.preparation.reading import ReadSettings, Rejected, read_all
 from synthoma.preparation.scratch import Scratch
-from synthoma.preparation.selection import needs_labels, require_labels, select
-from synthoma.preparation.summary import class_table, describe
+from synthoma.preparation.selection import needs_labels, pool_classes, require_attributes, require_labels, select
+from synthoma.preparation.summary import class_table, describe, known_attributes
 from synthoma.preparation.writing import write_arrays, write_links, write_records, write_rejected
 from synthoma.recipe import Recipe, content_hash
 from synthoma.records import Record
@@ -95,11 +95,13 @@ def prepare(
     everything = list(source.records())
     if not everything:
         raise DataError(f"{source.root} holds no images.")
+    everything = pool_classes(everything, recipe.preparation.pool)
     records = select(everything, recipe.preparation.where)
+    require_attributes(records, recipe)
     filtered = len(everything) - len(records)
     rejections: list[Rejection] = []
     if needs_labels(recipe):
-        records, rejections = require_labels(records)
+        records, rejections = require_labels(records, recipe)
         if not records:
             raise DataError(
                 f"{source.root}: none of the {len(rejections)} images has a label, and recipe '{recipe.name}' is conditional. "
@@ -137,7 +139,15 @@ def _read(
     """Read every record; pixels go to `scratch`. Raises `DataError` where too many files are unreadable."""
     section = recipe.preparation
     size = section.size if isinstance(section.size, int) else tuple(section.size)
-    settings = ReadSettings(size, section.colour, section.fit, section.upscale == "allow", section.max_pixels)
+    settings = ReadSettings(
+        size,
+        section.colour,
+        section.fit,
+        section.upscale == "allow",
+        section.max_pixels,
+        section.resample,
+        section.fill,
+    )
     items: list[Item] = []
     rejections: list[Rejection] = []
     for done, (place, outcome) in enumerate(read_all(source, records, settings, workers), start=1):
@@ -147,7 +157,16 @@ def _read(
         else:
             scratch.store(place, outcome)
             items.append(
-                Item(place, record, outcome.content, outcome.unit, outcome.spacing, outcome.coloured, outcome.upscaled)
+                Item(
+                    place,
+                    record,
+                    outcome.content,
+                    outcome.unit,
+                    outcome.spacing,
+                    outcome.coloured,
+                    outcome.upscaled,
+                    outcome.padded,
+                )
             )
         if progress is not None:
             progress(done, len(records))
@@ -230,7 +249,7 @@ def _check_result(findings: Findings, recipe: Recipe, source: Source) -> None:
             f"{source.root}: {training} images are left for training ({len(findings.items)} in all, {len(findings.rejections)} "
             f"left out); at least {FEWEST_TRAINING_IMAGES} are needed."
         )
-    if needs_labels(recipe) and len(findings.classes) < 2:
+    if needs_labels(recipe) and len(findings.classes) < 2 and recipe.model.when_absent == "error":
         raise DataError(
             f"{source.root}: there is one class only ('{findings.classes[0]}'), and recipe '{recipe.name}' is conditional. Add a "
             "class, or take an unconditional recipe (model.family=dcgan)."
@@ -262,7 +281,11 @@ def _info(folder: Path, source: Source, recipe: Recipe, findings: Findings) -> d
     """dataset.json without the sums of files."""
     items, plan = findings.items, findings.plan
     contents = [item.content for item in items]
-    rows = [[item.content, item.label, split] for item, split in zip(items, plan.splits, strict=True)]
+    rows = [
+        # Attributes count where there are any: a model may be conditioned on them.
+        [item.content, item.label, split, *([item.record.attributes] if item.record.attributes else [])]
+        for item, split in zip(items, plan.splits, strict=True)
+    ]
     arrays = [file_sha256(folder / name) for name in ("images.npy", "masks.npy") if (folder / name).exists()]
     terms, own = data_terms(source.root), recipe.data
     return {
@@ -327,6 +350,10 @@ def _preparation_info(findings: Findings, recipe: Recipe) -> dict[str, Any]:
         "chains": findings.grouping.chains,
         "upscaled_share": round(sum(item.upscaled for item in items) / len(items), 4),
         "fit": recipe.preparation.fit,
+        "resampled": recipe.preparation.resample,
+        "fill": recipe.preparation.fill if recipe.preparation.fit == "pad" else None,
+        "pooled": recipe.preparation.pool,
+        "attributes": known_attributes(items),
         "colour": {"wanted": recipe.preparation.colour, "coloured": coloured, "grey": len(items) - coloured},
         "grey16_window": list(scratch.window) if scratch.sixteen else None,
         "masks": findings.masks,

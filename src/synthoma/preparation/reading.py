@@ -22,7 +22,7 @@ from PIL import Image
 
 from synthoma.errors import DataError
 from synthoma.formats.images import ImageFileError
-from synthoma.preparation.resize import Fit, place, resize, resize_mask
+from synthoma.preparation.resize import Fill, Fit, misfit, place, resize, resize_mask
 from synthoma.records import Pixels, Record, Unit
 from synthoma.sources.source import Source
 
@@ -42,6 +42,8 @@ class ReadSettings:
     fit: Fit
     upscale: bool
     max_pixels: int
+    resample: bool = True
+    fill: Fill = "black"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Reading:
     spacing: tuple[float, ...] | None
     coloured: bool
     upscaled: bool
+    padded: bool
 
 
 @dataclass(frozen=True)
@@ -171,14 +174,17 @@ def read_one(source: Source, record: Record, settings: ReadSettings) -> Outcome:
         return Rejected(error.reason, unreadable=True)
     spatial = pixels.array.shape[:-1]
     size = target_size(settings.size, len(spatial))
-    where = place(spatial, size, settings.fit)
+    sizes = f"({' x '.join(map(str, spatial))} for {' x '.join(map(str, size))})"
+    if not settings.resample and (reason := misfit(spatial, size, settings.fit)):
+        return Rejected(f"{reason} {sizes}", unreadable=False)
+    where = place(spatial, size, settings.fit, settings.resample)
     if where.upscales and not settings.upscale:
-        text = " x ".join(map(str, spatial))
-        return Rejected(f"smaller than the training size ({text} for {' x '.join(map(str, size))})", unreadable=False)
+        return Rejected(f"smaller than the training size {sizes}", unreadable=False)
     grey = _grey(pixels.array)
     wanted = grey if settings.colour == "grey" else _rgb(pixels.array)
-    image = np.moveaxis(resize(wanted, size, settings.fit), -1, 0)
-    mask = None if pixels.mask is None else np.moveaxis(resize_mask(pixels.mask, size, settings.fit), -1, 0)
+    how = (settings.fit, settings.resample, settings.fill)
+    image = np.moveaxis(resize(wanted, size, *how), -1, 0)
+    mask = None if pixels.mask is None else np.moveaxis(resize_mask(pixels.mask, size, *how), -1, 0)
     return Reading(
         content=content_of(pixels),
         image=np.ascontiguousarray(image),
@@ -188,6 +194,7 @@ def read_one(source: Source, record: Record, settings: ReadSettings) -> Outcome:
         spacing=_scaled_spacing(pixels.spacing, where.scale),
         coloured=pixels.array.shape[-1] == 3,
         upscaled=where.upscales,
+        padded=where.placed != size,
     )
 
 

@@ -1,8 +1,15 @@
 """Bring an image to the training size, antialiased, with a declared fit. Two or three axes, one rule.
 
     crop     the largest centred part with the wanted aspect ratio is scaled to the size
-    pad      the whole image is scaled to fit inside, centred, and the rest is black (0)
+    pad      the whole image is scaled to fit inside, centred, and the rest is filled
     stretch  each axis is scaled by itself
+
+Without resampling, crop cuts the centre out and pad fills around the image; its pixels and their spacing stay as they are.
+
+What is filled: `black` (0) shows a picture for what it is, but gives a cube that was cut from a scan a box of air around it
+that no scan has. `edge` repeats the outermost pixels: no box, no new structures, some streaks. `reflect` goes on with mirrored
+tissue, which keeps grey values, noise and edges as they are inside, but mirrors a lesion near the border too (of 100 lung
+nodules in cubes of 51 voxels made 64, ten got such a second piece), so that cubes are better stretched or cropped. Masks follow.
 
 8-bit pictures are resampled by Pillow: Lanczos (antialiased when shrinking), after an integer box reduction where the
 factor is large (`reducing_gap=3`, which Pillow describes as indistinguishable). Everything else (volumes, 16 bits, masks)
@@ -20,6 +27,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Fit = Literal["crop", "pad", "stretch"]
+Fill = Literal["black", "edge", "reflect"]
+_PAD_MODES: dict[Fill, Literal["constant", "edge", "reflect"]] = {
+    "black": "constant",
+    "edge": "edge",
+    "reflect": "reflect",
+}
 
 
 @dataclass(frozen=True)
@@ -44,8 +57,22 @@ class Placement:
         return any(scale > 1 + 1e-9 for scale in self.scale)
 
 
-def place(shape: tuple[int, ...], size: tuple[int, ...], fit: Fit) -> Placement:
+def misfit(shape: tuple[int, ...], size: tuple[int, ...], fit: Fit) -> str | None:
+    """Why an image cannot be fitted without resampling, or None: crop cannot enlarge, pad cannot shrink."""
+    if fit == "crop" and any(own < target for own, target in zip(shape, size, strict=True)):
+        return "smaller than the training size, which a crop without resampling cannot fill"
+    if fit == "pad" and any(own > target for own, target in zip(shape, size, strict=True)):
+        return "larger than the training size, which padding without resampling cannot hold"
+    return None
+
+
+def place(shape: tuple[int, ...], size: tuple[int, ...], fit: Fit, resample: bool = True) -> Placement:
     """How an image of spatial `shape` is fitted into `size` (both in array order)."""
+    if not resample:
+        placed = tuple(min(own, target) for own, target in zip(shape, size, strict=True))
+        cut = tuple(float((own - part) // 2) for own, part in zip(shape, placed, strict=True))
+        offset = tuple((target - part) // 2 for target, part in zip(size, placed, strict=True))
+        return Placement(cut, tuple(float(n) for n in placed), placed, offset)
     ratios = [target / own for own, target in zip(shape, size, strict=True)]
     if fit == "stretch":
         return Placement((0.0,) * len(shape), tuple(float(n) for n in shape), size, (0,) * len(shape))
@@ -60,33 +87,46 @@ def place(shape: tuple[int, ...], size: tuple[int, ...], fit: Fit) -> Placement:
     return Placement((0.0,) * len(shape), tuple(float(n) for n in shape), placed, offset)
 
 
-def resize(array: NDArray[np.generic], size: tuple[int, ...], fit: Fit) -> NDArray[np.generic]:
+def resize(
+    array: NDArray[np.generic], size: tuple[int, ...], fit: Fit, resample: bool = True, fill: Fill = "black"
+) -> NDArray[np.generic]:
     """[*spatial, c] uint8 or uint16 -> [*size, c] of the same type."""
-    where = place(array.shape[:-1], size, fit)
+    where = place(array.shape[:-1], size, fit, resample)
     if array.shape[:-1] == size:
         return array
-    if array.dtype == np.uint8 and len(size) == 2:
+    if not resample:
+        part = _cut(array, where)
+    elif array.dtype == np.uint8 and len(size) == 2:
         part = _by_pillow(array.astype(np.uint8, copy=False), where)
     else:
         values = _by_matrices(array, where)
         highest = 255 if array.dtype == np.uint8 else 65535
         part = np.rint(np.clip(values, 0, highest)).astype(array.dtype)
-    return _pad(part, size, where)
+    return _pad(part, size, where, fill)
 
 
-def resize_mask(mask: NDArray[np.uint8], size: tuple[int, ...], fit: Fit) -> NDArray[np.uint8]:
+def resize_mask(
+    mask: NDArray[np.uint8], size: tuple[int, ...], fit: Fit, resample: bool = True, fill: Fill = "black"
+) -> NDArray[np.uint8]:
     """Mask of 0 and 1, placed like its image: a new pixel belongs to it where at least half of its area does."""
-    where = place(mask.shape[:-1], size, fit)
-    part = (_by_matrices(mask, where) >= 0.5).astype(np.uint8)
-    return _pad(part, size, where).astype(np.uint8, copy=False)
+    where = place(mask.shape[:-1], size, fit, resample)
+    part = (_by_matrices(mask, where) >= 0.5).astype(np.uint8) if resample else _cut(mask, where)
+    return _pad(part, size, where, fill).astype(np.uint8, copy=False)
 
 
-def _pad(part: NDArray[np.generic], size: tuple[int, ...], where: Placement) -> NDArray[np.generic]:
+def _cut(array: NDArray[np.generic], where: Placement) -> NDArray[np.generic]:
+    window = tuple(slice(int(start), int(start) + n) for start, n in zip(where.start, where.placed, strict=True))
+    return array[window]
+
+
+def _pad(part: NDArray[np.generic], size: tuple[int, ...], where: Placement, fill: Fill) -> NDArray[np.generic]:
     if where.placed == size:
         return part
-    result = np.zeros((*size, part.shape[-1]), dtype=part.dtype)
-    window = tuple(slice(offset, offset + placed) for offset, placed in zip(where.offset, where.placed, strict=True))
-    result[window] = part
+    around = [
+        (offset, target - offset - placed)
+        for offset, target, placed in zip(where.offset, size, where.placed, strict=True)
+    ]
+    result: NDArray[np.generic] = np.pad(part, [*around, (0, 0)], mode=_PAD_MODES[fill])
     return result
 
 

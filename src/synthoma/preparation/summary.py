@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from synthoma.cohort import FEWEST_GROUPS, SPLITS, TOLERANCE
-from synthoma.preparation.items import Rejection
+from synthoma.preparation.items import Item, Rejection
 from synthoma.recipe import Recipe
 from synthoma.sources import Source
 
@@ -24,13 +24,19 @@ def class_table(labels: Sequence[str | None], splits: Sequence[str]) -> dict[str
     return {split: {name: n for (own, name), n in sorted(counted.items()) if own == split} for split in SPLITS}
 
 
+def known_attributes(items: Sequence[Item]) -> dict[str, int]:
+    """Attribute -> number of images for which it is known, sorted by name."""
+    names = sorted({name for item in items for name in item.record.attributes})
+    return {name: sum(item.record.attributes.get(name) is not None for item in items) for name in names}
+
+
 def describe(findings: Findings, recipe: Recipe, source: Source) -> tuple[list[str], list[str]]:
     """(notes, warnings) about a finished preparation."""
     notes, warnings = [*source.notes], [*source.warnings]
     _reading(findings, recipe, notes, warnings)
     _duplicates(findings, notes, warnings)
     _split(findings, recipe, notes, warnings)
-    _classes(findings, recipe, warnings)
+    _classes(findings, recipe, notes, warnings)
     _label_errors(findings, notes)
     return notes, warnings
 
@@ -57,6 +63,11 @@ def _reading(findings: Findings, recipe: Recipe, notes: list[str], warnings: lis
         notes.append(
             f"{_number(upscaled, 'image')} ({share:.1f} %) are smaller than the training size and were enlarged "
             "(preparation.upscale: refuse leaves such out)."
+        )
+    if recipe.preparation.fill == "black" and len(findings.scratch.shape) == 4 and any(item.padded for item in items):
+        warnings.append(
+            "Volumes were padded with 0, the lowest value: where they are cut from a larger scan, a generator learns a box of air "
+            "around the tissue. preparation.fit: stretch or crop avoids padding, preparation.fill: edge repeats the outermost voxels."
         )
     coloured = sum(item.coloured for item in items)
     if 0 < coloured < len(items):
@@ -139,8 +150,17 @@ def _split(findings: Findings, recipe: Recipe, notes: list[str], warnings: list[
         )
 
 
-def _classes(findings: Findings, recipe: Recipe, warnings: list[str]) -> None:
-    """A class from a single group, a class smaller than a batch."""
+def _classes(findings: Findings, recipe: Recipe, notes: list[str], warnings: list[str]) -> None:
+    """Pools, attributes; a class from a single group, a class smaller than a batch."""
+    for name, members in recipe.preparation.pool.items():
+        notes.append(f"Class '{name}' is pooled from {', '.join(members)}.")
+    if attributes := known_attributes(findings.items):
+        total = len(findings.items)
+        named = (
+            name if known == total else f"{name} (known for {known:,} of {total:,})"
+            for name, known in attributes.items()
+        )
+        notes.append(f"Attributes: {', '.join(named)}.")
     groups: dict[str, set[str]] = {name: set() for name in findings.classes}
     training: Counter[str] = Counter()
     for label, group, split in zip(findings.labels, findings.groups, findings.plan.splits, strict=True):

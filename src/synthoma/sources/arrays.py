@@ -1,6 +1,10 @@
-"""An .npz of arrays in the MedMNIST layout, 2D and 3D: `{train,val,test}_{images,labels,masks,ids,ratings}`."""
+"""An .npz of arrays in the MedMNIST layout, 2D and 3D: `{train,val,test}_{images,labels,masks,ids,ratings}`.
 
-from collections.abc import Sequence
+Any further `{train,val,test}_<name>` with a number an image (`train_diameter_mm`) is an attribute, like a column of the ratings.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ from synthoma.formats.arrays import Member, guess_axes, list_arrays, parse_axes,
 from synthoma.formats.images import ImageFileError
 from synthoma.recipe import SourceSection
 from synthoma.records import Origin, Pixels, Record, Unit, pseudonym, record_key
+from synthoma.sources.attributes import Value, choose_attributes
 from synthoma.sources.source import ListedSource, image_files
 
 DESCRIPTION = "arrays: an .npz with train_images, train_labels, ... (the MedMNIST layout), or a folder with just one"
@@ -37,6 +42,7 @@ class ArraysSource(ListedSource):
 
     file: Path
     axes: str | None = None
+    attributes: list[str] | None = None
     walks: bool = False
     parallel: bool = False
     _loaded: dict[str, NDArray[np.generic]] = field(default_factory=dict)
@@ -54,7 +60,7 @@ class ArraysSource(ListedSource):
             raise DataError(f"{path} is no .npz; source.kind 'arrays' reads .npz archives.")
         if groups or section.groups:
             raise DataError(f"{file}: groups of arrays are their `train_ids`, ...; a groups file names files.")
-        return cls(file, section.axes)
+        return cls(file, section.axes, section.attributes)
 
     @property
     def root(self) -> Path:
@@ -68,7 +74,9 @@ class ArraysSource(ListedSource):
                 f"{self.file} holds {', '.join(sorted(self._members)) or 'nothing'}; expected arrays named train_images, "
                 "train_labels, and so on."
             )
+        attributes = self._attributes(splits)
         known = {f"{split}_{part}" for split in SPLITS for part in _PARTS} | {"label_names", "rating_names"}
+        known |= {f"{split}_{name}" for split in splits for name in self._numbers(split)}
         if unknown := sorted(set(self._members) - known):
             self.notes.append(f"Arrays of other names were ignored: {', '.join(unknown)}.")
         if len(splits) > 1:
@@ -76,7 +84,7 @@ class ArraysSource(ListedSource):
                 f"The splits {', '.join(splits)} of the archive are pooled and split anew by group; "
                 "`preparation.split: given` honours them."
             )
-        return [record for split in splits for record in self._split_records(split)]
+        return [record for split in splits for record in self._split_records(split, attributes[split])]
 
     def read(self, record: Record, max_pixels: int) -> Pixels:
         split, index = record.origin.inside.removesuffix("]").split("_images[")
@@ -97,14 +105,13 @@ class ArraysSource(ListedSource):
         unit: Unit = "grey16" if array.dtype.itemsize == 2 else "rgb8" if array.shape[-1] == 3 else "grey8"
         return Pixels(np.ascontiguousarray(array), unit, record.spacing, mask)
 
-    def _split_records(self, split: str) -> list[Record]:
+    def _split_records(self, split: str, attributes: Mapping[str, Sequence[Value]]) -> list[Record]:
         member = self._members[f"{split}_images"]
         if member.dtype not in (np.dtype(np.uint8), np.dtype(np.uint16)):
             raise DataError(f"{self.file}: {split}_images is {member.dtype}; read are uint8 and uint16.")
-        count = member.shape[self._axes_of(f"{split}_images").index("n")]
+        count = self._count(split)
         labels = self._labels(split, count)
         ids = self._column(split, "ids", count)
-        ratings = self._ratings(split, count)
         records = []
         for i in range(count):
             inside = f"{split}_images[{i}]"
@@ -116,10 +123,14 @@ class ArraysSource(ListedSource):
                     group=pseudonym(owner) if owner else None,
                     origin=Origin(self.file, inside, owner),
                     given_split=split,
-                    attributes={name: values[i] for name, values in ratings.items()},
+                    attributes={name: values[i] for name, values in attributes.items()},
                 )
             )
         return records
+
+    def _count(self, split: str) -> int:
+        """Number of images of a split."""
+        return self._members[f"{split}_images"].shape[self._axes_of(f"{split}_images").index("n")]
 
     def _axes_of(self, name: str) -> str:
         shape = self._members[name].shape
@@ -158,7 +169,29 @@ class ArraysSource(ListedSource):
         names = read_array(self.file, "label_names").ravel() if "label_names" in self._members else None
         return [_label(value, names, self.file) for value in values.ravel().tolist()]
 
-    def _ratings(self, split: str, count: int) -> dict[str, Sequence[float | str | None]]:
+    def _attributes(self, splits: Sequence[str]) -> dict[str, dict[str, list[Value]]]:
+        """Split -> attribute -> values, the same attributes in each split (None where it has none)."""
+        found = {split: self._ratings(split) for split in splits}
+        for split in splits:
+            for name, values in self._further(split).items():
+                if name in found[split]:
+                    raise DataError(
+                        f"{self.file}: '{name}' is one of rating_names and an array {split}_{name}; rename one."
+                    )
+                found[split][name] = values
+        names = list(dict.fromkeys(name for own in found.values() for name in own))
+        full = {
+            split: {name: found[split].get(name) or [None] * self._count(split) for name in names} for split in splits
+        }
+        together = {name: [value for split in splits for value in full[split][name]] for name in names}
+        chosen = choose_attributes(together, self.attributes, str(self.file))
+        self.notes += chosen.notes
+        self.warnings += chosen.warnings
+        return {split: {name: full[split][name] for name in chosen.values} for split in splits}
+
+    def _ratings(self, split: str) -> dict[str, list[Value]]:
+        """Columns of `<split>_ratings` by `rating_names`."""
+        count = self._count(split)
         values = self._column(split, "ratings", count)
         if values is None:
             return {}
@@ -169,6 +202,22 @@ class ArraysSource(ListedSource):
         if len(names) != values.shape[1]:
             raise DataError(f"{self.file}: {split}_ratings has {values.shape[1]} columns, rating_names {len(names)}.")
         return {name: [_attribute(value) for value in values[:, i].tolist()] for i, name in enumerate(names)}
+
+    def _numbers(self, split: str) -> list[str]:
+        """Names of the further arrays of a split that hold a number for each image."""
+        shapes = ((self._count(split),), (self._count(split), 1))
+        return [
+            name.removeprefix(f"{split}_")
+            for name, member in self._members.items()
+            if name.startswith(f"{split}_")
+            and name.removeprefix(f"{split}_") not in _PARTS
+            and member.dtype.kind in "biuf"
+            and member.shape in shapes
+        ]
+
+    def _further(self, split: str) -> dict[str, list[Value]]:
+        arrays = {name: read_array(self.file, f"{split}_{name}") for name in self._numbers(split)}
+        return {name: [_attribute(value) for value in array.ravel().tolist()] for name, array in arrays.items()}
 
 
 def _take(stack: NDArray[np.generic], axes: str, index: int) -> NDArray[np.generic]:
@@ -188,7 +237,8 @@ def _label(value: Any, names: NDArray[np.generic] | None, file: Path) -> str | N
     return str(names[int(value)])
 
 
-def _attribute(value: Any) -> float | str | None:
+def _attribute(value: Any) -> Value:
+    """A finite number, or a text; what is neither is missing."""
     if isinstance(value, (bool, int, float)):
-        return None if value != value else float(value)
-    return str(value)
+        return float(value) if math.isfinite(value) else None
+    return (value.decode() if isinstance(value, bytes) else str(value)) or None

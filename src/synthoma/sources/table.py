@@ -1,14 +1,15 @@
 """A table (CSV or Parquet) beside pictures: file, label, group or patient, split, and any further columns."""
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from synthoma.errors import DataError, nearest_name_hint
 from synthoma.formats.files import normal_name
-from synthoma.formats.tables import Table, Value, column_names, is_table_name, read_table
+from synthoma.formats.tables import Table, column_names, is_table_name, read_table
 from synthoma.recipe import SourceSection
 from synthoma.records import Origin, Pixels, Record, pseudonym, record_key
+from synthoma.sources.attributes import Value, choose_attributes
 from synthoma.sources.groups import FILE_NAME as GROUPS_FILE
 from synthoma.sources.groups import apply_groups, find_groups_file
 from synthoma.sources.source import ListedSource, image_files, read_picture
@@ -17,15 +18,6 @@ from synthoma.sources.tree import SPLIT_NAMES, class_folders
 DESCRIPTION = (
     "table: a CSV or Parquet file with a column 'file' (source.file_column), or a folder with one and pictures"
 )
-
-# Names of columns that identify: "patient", "Subject_ID", "date of birth", "mrn", "image_id".
-_IDENTIFIER = re.compile(
-    r"(^|[^a-z])(patients?|subjects?|persons?|names?|surname|mrn|dob|birth|accession|ssn|uid|filename|path|comments?)([^a-z]|$)"
-    r"|(^|[^a-z])id$|(patient|subject|person|study|series|case|image)_?id",
-    re.IGNORECASE,
-)
-# Texts that differ from row to row in at least so many rows are identifiers or free text, nothing to learn from.
-_FEWEST_TEXTS = 10
 
 # Other usual names, taken where the recipe keeps its default and the table has no column of that name.
 _ALIASES = {"label": ("label", "class"), "group": ("group", "patient")}
@@ -149,22 +141,13 @@ class TableSource(ListedSource):
             )
         return found
 
-    def _attributes(self, table: Table, used: set[str | None]) -> dict[str, list[Value]]:
-        """Further columns, without those that may say who a patient is: attributes are written into the dataset."""
-        attributes, withheld = {}, []
-        for name in table.columns:
-            if not name or name in used:
-                continue
-            values = table.numbers_or_texts(name)
-            if _IDENTIFIER.search(name) or _all_different_texts(values):
-                withheld.append(name)
-            else:
-                attributes[name] = values
-        if withheld:
-            self.notes.append(
-                f"Columns that look like names or numbers of persons or files were left out: {', '.join(withheld)}."
-            )
-        return attributes
+    def _attributes(self, table: Table, used: set[str | None]) -> dict[str, Sequence[Value]]:
+        """Further columns, without those that may say who a patient is."""
+        columns = {name: table.numbers_or_texts(name) for name in table.columns if name and name not in used}
+        chosen = choose_attributes(columns, self.section.attributes, str(self.file))
+        self.notes += chosen.notes
+        self.warnings += chosen.warnings
+        return chosen.values
 
     def _split(self, text: str | None, row: int) -> str | None:
         if text is None:
@@ -173,8 +156,3 @@ class TableSource(ListedSource):
         if split is None:
             raise DataError(f"{self.file}: row {row + 2} has the split '{text}'; expected train, val or test.")
         return split
-
-
-def _all_different_texts(values: list[Value]) -> bool:
-    texts = [value for value in values if isinstance(value, str)]
-    return len(texts) >= _FEWEST_TEXTS and len(set(texts)) == len(texts)
