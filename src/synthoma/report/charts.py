@@ -56,11 +56,12 @@ def line_chart(
     y_range: tuple[float | None, float | None] = (None, None),
     mark: tuple[float, str] | None = None,
     logarithmic: bool = False,
+    x_words: str = "thousand images",
 ) -> Markup:
     """Lines over a common x. `unit` stands above the y axis, `x_unit` under the x axis, `label` is for readers of screens.
 
     y_range: fixed ends of the y axis where not None. mark: an x value to point out, with its words. logarithmic: the y
-    axis shows whole decades; every value, less its band, must then be above zero.
+    axis shows whole decades; every value, less its band, must then be above zero. x_words: what a point's x counts.
     """
     xs = [x for line in series for x, _ in line.points]
     spread = [
@@ -95,7 +96,7 @@ def line_chart(
             f'<text class="note" x="{x + shift:.1f}" y="{TOP + 10}" text-anchor="{end}">{escape(mark[1])}</text>'
         )
     for line in series:
-        parts.append(_line(line, x_at, y_at))
+        parts.append(_line(line, x_at, y_at, x_words))
     return _svg("chart", f"0 0 {WIDTH} {HEIGHT}", label, parts)
 
 
@@ -138,7 +139,7 @@ def tick_text(value: float, ticks: Sequence[float]) -> str:
     return words.fixed(value, min(decimals, 6))
 
 
-def _line(line: Series, x_at: Callable[[float], float], y_at: Callable[[float], float]) -> str:
+def _line(line: Series, x_at: Callable[[float], float], y_at: Callable[[float], float], x_words: str) -> str:
     places = [(x_at(x), y_at(y)) for x, y in line.points]
     parts = []
     if line.band:
@@ -153,7 +154,7 @@ def _line(line: Series, x_at: Callable[[float], float], y_at: Callable[[float], 
         if dots:
             parts.append(f'<circle class="dot {line.style}" cx="{px:.1f}" cy="{py:.1f}" r="2.6"/>')
         error = f" ± {words.number(line.band[i], 2)}" if line.band else ""
-        words_here = f"{line.name}: {words.number(y)}{error} at {words.number(x)} thousand images"
+        words_here = f"{line.name}: {words.number(y)}{error} at {words.number(x)} {x_words}"
         parts.append(
             f'<circle class="hit" cx="{px:.1f}" cy="{py:.1f}" r="7"><title>{escape(words_here)}</title></circle>'
         )

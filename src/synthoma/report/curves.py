@@ -91,7 +91,11 @@ def _validation(facts: Facts) -> Chart:
 
 
 def kid_chart(
-    series: Sequence[Series], x_unit: str, label: str, mark: tuple[float, str] | None = None
+    series: Sequence[Series],
+    x_unit: str,
+    label: str,
+    mark: tuple[float, str] | None = None,
+    x_words: str = "thousand images",
 ) -> tuple[Markup, list[tuple[str, str]]]:
     """Drawing and legend of one or more validation KIDs with their standard errors."""
     ends = [
@@ -109,6 +113,7 @@ def kid_chart(
         y_range=(0.0 if above else None, None),
         mark=mark,
         logarithmic=wide,
+        x_words=x_words,
     )
     return drawing, [(line.style, line.name) for line in series]
 

@@ -71,8 +71,11 @@ class Facts:
         return self.dataset.channels if self.dataset is not None else None
 
 
-def read_facts(run: Run, dataset: Dataset | None) -> Facts:
-    """Read what there is. Only the recipe must exist; `SynthomaError` names a file that is damaged."""
+def read_facts(run: Run, dataset: Dataset | None, *, images: bool = True) -> Facts:
+    """Read what there is. Only the recipe must exist; `SynthomaError` names a file that is damaged.
+
+    images: also the evaluated synthetic images, which may be large.
+    """
     stats = run.stats()
     progress = run.samples / "progress.gif"
     model = _json(run.model / "model.json")
@@ -87,7 +90,7 @@ def read_facts(run: Run, dataset: Dataset | None) -> Facts:
         health=[row for row in stats if row.get("kind") == "health"],
         model=model,
         fidelity=_json(run.evaluation / "fidelity.json"),
-        synthetic=_synthetic(run.evaluation / "synthetic.npz", window),
+        synthetic=_synthetic(run.evaluation / "synthetic.npz", window) if images else None,
         grids=sorted(run.samples.glob("[0-9]*.png")),
         progress=progress if progress.is_file() else None,
         neighbours=_json(run.private / "neighbours.json"),

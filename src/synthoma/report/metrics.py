@@ -1,7 +1,7 @@
 """The measured metrics as tables: value, interval, floor and yardstick together, or the reason why there is none."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +86,7 @@ class MetricRow:
 
 @dataclass(frozen=True)
 class ClassTable:
-    """Classes by metrics. `columns`: (label, direction); `rows`: (class, cells); `footnotes`: (mark, reason)."""
+    """Classes (or runs) by metrics. `columns`: (label, direction); `rows`: (class, cells); `footnotes`: (mark, reason)."""
 
     columns: list[tuple[str, str]]
     rows: list[tuple[str, list[Cell]]]
@@ -175,9 +175,31 @@ def _space(name: str, space: Mapping[str, Any], fidelity: Mapping[str, Any]) -> 
     )
 
 
-def _class_table(name: str, space: Mapping[str, Any], axes: Mapping[str, tuple[float, float]]) -> ClassTable | None:
-    classes: Mapping[str, Mapping[str, Any]] = space["classes"]
-    metrics = list(space["all"])
+def runs_table(name: str, results: Mapping[str, Mapping[str, Any]]) -> ClassTable:
+    """Runs by metrics in one feature space, all metrics on common axes: {run: {metric: result over all images}}.
+
+    Axes leave the yardstick out: it is far from all runs as a rule, and would press them together.
+    """
+    bare = {
+        run: {metric: {**result, "yardstick": None} for metric, result in each.items()} for run, each in results.items()
+    }
+    metrics = list(dict.fromkeys(metric for each in bare.values() for metric in each))
+    axes = {metric: _axis(metric, {"all": {}, "classes": bare}) for metric in metrics}
+    return _table(name, metrics, bare, axes, str)
+
+
+def _class_table(name: str, space: Mapping[str, Any], axes: Mapping[str, tuple[float, float]]) -> ClassTable:
+    return _table(name, list(space["all"]), space["classes"], axes, words.spoken)
+
+
+def _table(
+    name: str,
+    metrics: Sequence[str],
+    classes: Mapping[str, Mapping[str, Any]],
+    axes: Mapping[str, tuple[float, float]],
+    spoken: Callable[[str], str],
+) -> ClassTable:
+    """Metrics of several sets of images; one that is withheld in all of them has no column."""
     shown = [m for m in metrics if any(results[m]["kind"] == "estimate" for results in classes.values())]
     left_out = []
     for metric in metrics:
@@ -195,10 +217,8 @@ def _class_table(name: str, space: Mapping[str, Any], axes: Mapping[str, tuple[f
             if result["kind"] != "estimate":
                 mark = marks.setdefault(_without_number(result["reason"])[1], _mark(len(marks)))
                 reasons_of.setdefault(mark, []).append(str(result["reason"]))
-            cells.append(
-                _cell(metric, f"{metric_label(metric, name)}, {words.spoken(label)}", result, axes[metric], mark)
-            )
-        rows.append((words.spoken(label), cells))
+            cells.append(_cell(metric, f"{metric_label(metric, name)}, {spoken(label)}", result, axes[metric], mark))
+        rows.append((spoken(label), cells))
     columns = [(metric_label(m, name), _direction(m, classes.values())) for m in shown]
     footnotes = [(mark, _summed(reasons)[0]) for mark, reasons in reasons_of.items()]
     return ClassTable(columns, rows, footnotes, _together(left_out))
