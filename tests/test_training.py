@@ -10,15 +10,18 @@ import numpy as np
 import pytest
 import torch
 
+from family_fixture import small_family
 from make_dataset import Silent, make_dataset
 from synthoma.dataset import Dataset
 from synthoma.errors import DatasetError, RecipeError, TrainingError
-from synthoma.model import Model
-from synthoma.recipe import Recipe, validate_recipe
+from synthoma.objectives.batch import Batch
+from synthoma.recipe import Recipe
 from synthoma.run import Run, file_sha256
 from synthoma.training import Interrupted, loop, prepare_run, train
-from synthoma.training.batches import BatchStream, RealImages
+from synthoma.training.batches import BatchStream
 from synthoma.training.checkpoint import checkpoint_folders
+from synthoma.training.images import RealImages
+from synthoma.training.schedules import Moment, Schedules
 
 
 @pytest.fixture(autouse=True)
@@ -27,30 +30,7 @@ def one_thread() -> None:
 
 
 def small_recipe(family: str = "cgan", **training: object) -> Recipe:
-    return validate_recipe(
-        {
-            "name": "small",
-            "preparation": {"size": 16, "colour": "rgb"},
-            "model": {
-                "family": family,
-                "latent": 8,
-                "generator_widths": [16, 8],
-                "discriminator_widths": [8, 16],
-                "label_embedding": 4,
-            },
-            "training": {
-                "kimg": 0.48,
-                "batch": 16,
-                "precision": "fp32",
-                "tick_kimg": 0.064,
-                "sample_kimg": 0.16,
-                "checkpoint_kimg": 0.16,
-                **training,
-            },
-            "evaluation": {"validation_count": 32},
-        },
-        "small",
-    )
+    return small_family(family, **training)
 
 
 @pytest.fixture(scope="module")
@@ -241,47 +221,54 @@ def test_training_works_off_the_main_thread(dataset: Dataset, tmp_path: Path) ->
     assert (tmp_path / "run" / "model" / "model.json").exists()
 
 
-@pytest.mark.parametrize(
-    ("family", "size", "channels"),
-    [("dcgan", (16, 16), 1), ("dcgan", (8, 8, 8), 1), ("cgan", (8, 16, 8), 1), ("cgan", (16, 24), 3)],
-)
-def test_families_train_and_resume_in_both_dimensions(
-    family: str, size: tuple[int, ...], channels: int, tmp_path: Path
-) -> None:
-    data = make_dataset(tmp_path / "data", count=64, channels=channels, size=size)
-    recipe = small_recipe(family, kimg=0.064)
-    preparation = recipe.preparation.model_copy(
-        update={"size": list(size), "colour": "rgb" if channels == 3 else "grey"}
-    )
-    run, _ = train_once(tmp_path / "run", data, recipe.model_copy(update={"preparation": preparation}))
-    samples = Model.load(run.model).generate(3)
-    assert samples.images.shape == (3, channels, *size)
-    assert samples.images.dtype == np.uint8
-
-
 def stream(dataset: Dataset, resident: bool = True, **training: object) -> BatchStream:
-    reals = RealImages(dataset, torch.device("cpu"), -1.0, 1.0)
+    recipe = small_recipe(**training)  # type: ignore[arg-type]
+    reals = RealImages(dataset, torch.device("cpu"), recipe.model)
     if not resident:
         reals.resident = None
-    return BatchStream(reals, small_recipe(**training), conditional=True)  # type: ignore[arg-type]
+    codes = torch.eye(len(dataset.classes))[reals.labels]
+    return BatchStream(reals, recipe, codes)
+
+
+def drawn(stream: BatchStream, update: int) -> Batch:
+    moment = Moment(stream.training.batch, None, 1.0, gamma=1.0, strength=1.0, blend=None)
+    return stream.batch(update, moment, {})
 
 
 def test_batches_are_addressed_by_update(dataset: Dataset) -> None:
     one, two = stream(dataset), stream(dataset)
-    later = one[77]
+    later = drawn(one, 77)
     for update in (0, 31, 32, 77):
-        batch = two[update]
+        batch = drawn(two, update)
     assert torch.equal(batch.real, later.real)
     assert torch.equal(batch.z, later.z)
-    assert not torch.equal(one[76].z, later.z)
+    assert not torch.equal(drawn(one, 76).z, later.z)
+
+
+def test_processes_share_a_batch_by_sample_number(dataset: Dataset) -> None:
+    whole = drawn(stream(dataset), 5)
+    for rank in range(2):
+        other = stream(dataset)
+        other.rank, other.world = rank, 2
+        share = drawn(other, 5)
+        assert torch.equal(share.real, whole.real[rank * 8 : rank * 8 + 8])
+        assert torch.equal(share.z, whole.z[rank * 8 : rank * 8 + 8])
+        assert torch.equal(share.fake_conditions, whole.fake_conditions[rank * 8 : rank * 8 + 8])
+
+
+def test_more_processes_than_images_are_refused(dataset: Dataset) -> None:
+    crowded = stream(dataset)
+    crowded.world = 32
+    with pytest.raises(RecipeError, match="16 images cannot be shared evenly by 32 processes"):
+        drawn(crowded, 0)
 
 
 def test_memory_mapped_images_equal_resident_ones(dataset: Dataset) -> None:
-    assert torch.equal(stream(dataset)[5].real, stream(dataset, resident=False)[5].real)
+    assert torch.equal(drawn(stream(dataset), 5).real, drawn(stream(dataset, resident=False), 5).real)
 
 
 def test_only_training_images_are_shown_in_the_range_of_the_networks(dataset: Dataset) -> None:
-    shown = stream(dataset)[3].real
+    shown = drawn(stream(dataset), 3).real
     assert shown.min() >= -1
     assert shown.max() <= 1
     train_rows = torch.from_numpy(dataset.images[dataset.rows("train")].astype(np.float32) / 127.5 - 1).flatten(1)
@@ -298,21 +285,33 @@ def test_balanced_sampling_draws_classes_alike(tmp_path: Path) -> None:
     shares = {}
     for balanced in (False, True):
         batches = stream(data, balanced=balanced, batch=64)
-        drawn = torch.cat([batches[update].labels for update in range(40)])
-        shares[balanced] = torch.bincount(drawn, minlength=3) / len(drawn)
+        codes = torch.cat([drawn(batches, update).conditions for update in range(40)])
+        shares[balanced] = codes.mean(dim=0)
     assert shares[False][0] > 0.7
     assert (shares[True] - 1 / 3).abs().max() < 0.05
 
 
 def test_soft_labels_stay_in_their_interval_and_mirror_flips_half(dataset: Dataset) -> None:
-    batches = stream(dataset, real_labels=[0.85, 1.0], fake_labels=[0.0, 0.15], mirror=True)
+    batches = stream(dataset, real_labels=[0.85, 1.0], fake_labels=[0.0, 0.15], symmetries="mirror")
     plain = stream(dataset)
-    soft = torch.stack([torch.stack([batches[u].soft_real, batches[u].soft_fake]) for u in range(64)])
+    soft = torch.stack([torch.stack([drawn(batches, u).soft_real, drawn(batches, u).soft_fake]) for u in range(64)])
     assert 0.85 <= soft[:, 0].min() < 0.88 < 0.97 < soft[:, 0].max() <= 1
     assert 0 <= soft[:, 1].min() < 0.03 < 0.12 < soft[:, 1].max() <= 0.15
-    flipped = torch.cat([(batches[u].real != plain[u].real).flatten(1).any(dim=1) for u in range(64)])
+    pairs = [(drawn(batches, u).real, drawn(plain, u).real) for u in range(64)]
+    flipped = torch.cat([(one != other).flatten(1).any(dim=1) for one, other in pairs])
     assert 0.4 < flipped.float().mean() < 0.6
-    assert torch.equal(batches[0].real[~flipped[:16]], plain[0].real[~flipped[:16]])
+    one, other = pairs[0]
+    assert torch.equal(one[~flipped[:16]], other[~flipped[:16]])
+    assert torch.equal(one[flipped[:16]], other[flipped[:16]].flip(-1))
+
+
+def test_conditions_fade_in_where_labels_are_blended(dataset: Dataset) -> None:
+    recipe = small_recipe(label_blend_kimg=[1, 3])
+    schedules = Schedules(recipe, None, (16, 16))
+    assert [schedules.at(images).blend for images in (0, 1000, 2000, 3000, 9000)] == [0, 0, 0.5, 1, 1]
+    batches = stream(dataset)
+    half = batches.batch(0, schedules.at(2000), {})
+    assert torch.equal(half.conditions, drawn(batches, 0).conditions * 0.5)
 
 
 def test_tensorboard_events_hold_the_rows(dataset: Dataset, tmp_path: Path) -> None:
