@@ -66,7 +66,8 @@ class StyleGenerator(nn.Module):
         # 0 .. 1) is not undone.
         self.embed = Dense(conditions, latent, bias=False) if conditions else None
         inputs = [2 * latent if conditions else latent, *[latent] * (mapping_layers - 1)]
-        self.mapping = nn.Sequential(*(MappingLayer(n, latent) for n in inputs))
+        layers = [(MappingLayer(n, latent), nn.LeakyReLU(0.2, inplace=True)) for n in inputs]
+        self.mapping = nn.Sequential(*itertools.chain.from_iterable(layers))
         self.constant = nn.Parameter(torch.empty(1, widths[0], *self.sizes[0]))
         self.blocks = nn.ModuleList(
             SynthesisBlock(dim, latent, inputs, outputs, channels, doubling=level > 0, noise=noise)
@@ -201,14 +202,13 @@ class StyleDiscriminator(nn.Module):
 
 
 class MappingLayer(Dense):
-    """One layer of the mapping network, with LeakyReLU: weights and bias learn `MAPPING_RATE` times as fast."""
+    """One layer of the mapping network, before its LeakyReLU: weights and bias learn `MAPPING_RATE` times as fast."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, scale=MAPPING_RATE * GAIN / math.sqrt(inputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = (self.bias * MAPPING_RATE).to(x.dtype)
-        return F.leaky_relu(F.linear(x, self.effective_weight(x.dtype), bias), 0.2)
+        return F.linear(x, self.effective_weight(x.dtype), (self.bias * MAPPING_RATE).to(x.dtype))
 
 
 class ModulatedConvolution(nn.Module):

@@ -137,19 +137,20 @@ class StyleObjective(Adversarial):
         draw = dataclasses.replace(batch.draw, index=batch.draw.index[places])
         conditions = None if batch.fake_conditions is None else batch.fake_conditions[places]
         styles, noise = mixed_styles(generator, batch.z[places], conditions, draw, self.mixing)
-        return path_lengths(generator, styles, noise, draw), valid.to(styles.dtype)
+        directions = draw.normal("path length", tuple(batch.real.shape[1:])).to(styles.dtype)
+        return path_lengths(generator, styles, noise, directions), valid.to(styles.dtype)
 
 
-def path_lengths(generator: StyleNetwork, styles: Tensor, noise: Tensor | None, draw: StepDraws) -> Tensor:
-    """How far images move when styles do: |J^T y| [n] with J the derivative of an image in its styles.
+def path_lengths(generator: StyleNetwork, styles: Tensor, noise: Tensor | None, directions: Tensor) -> Tensor:
+    """How far images move when styles do: |J^T y| [n], with J the derivative of an image in its styles [n, levels, latent].
 
-    y: normal images over the square root of their number of pixels, so that lengths do not depend on the resolution.
-    Squares are summed over a style and averaged over the levels (Karras et al. 2020, section 3.2). Differentiable in the
-    generator's weights, those of the mapping network included.
+    directions: standard normal images [n, c, *spatial], which over the square root of their number of pixels are y, so
+    that lengths do not depend on the resolution. Squares are summed over a style and averaged over the levels (Karras et
+    al. 2020, section 3.2). Differentiable in the generator's weights, those of the mapping network included.
     """
-    images, pull, *_ = torch.func.vjp(lambda w: generator.synthesise(w, noise), styles)
-    y = draw.normal("path length", tuple(images.shape[1:])).to(images.dtype)
-    (gradients,) = pull(y / math.sqrt(math.prod(images.shape[2:])))
+    y = directions / math.sqrt(math.prod(directions.shape[2:]))
+    _, pull, *_ = torch.func.vjp(lambda w: generator.synthesise(w, noise), styles)
+    (gradients,) = pull(y)
     return (squared_norms(gradients) / generator.levels + NORM_EPSILON).sqrt()
 
 
