@@ -1,6 +1,7 @@
 """Small datasets and observers that tests make themselves."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,21 @@ def blob_images(
     return images, labels
 
 
+def blob_masks(images: np.ndarray) -> np.ndarray:
+    """The blob, which is darker than its surroundings: uint8 [n, 1, *size]."""
+    first = images[:, :1].astype(np.float64)
+    axes = tuple(range(1, images.ndim))
+    middle = (first.min(axis=axes, keepdims=True) + first.max(axis=axes, keepdims=True)) / 2
+    return (first < middle).astype(np.uint8)
+
+
+def attribute_column(values: Sequence[float | str | None]) -> pa.Array:
+    """Numbers where all known values are numbers, else texts, as preparation writes them."""
+    if any(isinstance(value, str) for value in values):
+        return pa.array(values, pa.string())
+    return pa.array([None if value is None or np.isnan(value) else float(value) for value in values], pa.float64())
+
+
 def make_dataset(
     folder: Path,
     *,
@@ -39,8 +55,13 @@ def make_dataset(
     size: tuple[int, ...] = (16, 16),
     classes: int = 3,
     per_group: int = 2,
+    attributes: Mapping[str, Sequence[float | str | None]] | None = None,
+    masks: bool = False,
 ) -> Dataset:
-    """A valid dataset folder with groups of `per_group` images, 70/15/15 by group."""
+    """A valid dataset folder with groups of `per_group` images, 70/15/15 by group.
+
+    attributes: name -> a value for each image (None or NaN: missing); masks: also masks.npy, the blob of each image.
+    """
     images, labels = blob_images(count, channels, size, classes)
     names = [f"class{label}" for label in labels]
     contents = [hashlib.sha256(image.tobytes()).hexdigest()[:32] for image in images]
@@ -50,6 +71,9 @@ def make_dataset(
     groups = [f"G{n:05d}" for n in number]
     folder.mkdir(parents=True)
     np.save(folder / "images.npy", images)
+    if masks:
+        np.save(folder / "masks.npy", blob_masks(images))
+    columns = {name: attribute_column(values) for name, values in (attributes or {}).items()}
     table = {
         "row": list(range(count)),
         "key": [content[:16] for content in contents],
@@ -60,6 +84,7 @@ def make_dataset(
         "unit": ["rgb8" if channels == 3 else "grey8"] * count,
         "spacing": [None] * count,
         "upscaled": [False] * count,
+        **{f"attr.{name}": column for name, column in columns.items()},
     }
     pq.write_table(pa.table(table), folder / "records.parquet")
     counts = {
@@ -83,7 +108,9 @@ def make_dataset(
             "deviations": [],
             "independent_reference": True,
         },
-        "content": content_hash([contents, names, splits.tolist()]),
+        "content": content_hash(
+            [contents, names, splits.tolist(), *({n: c.to_pylist() for n, c in columns.items()},) * bool(columns)]
+        ),
         "data": {"licence": "CC0-1.0", "citation": None, "may_release": True},
         "preparation": {"found": count, "kept": count, "rejected": {}, "duplicates": 0, "conflicts": 0},
         "notes": [],
