@@ -4,15 +4,17 @@ Both compare sets of feature vectors. They watch a training and give no verdict 
 fall to near zero and copying makes every sample lie on a training image, and both show at a few hundred samples.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from synthoma.errors import EvaluationError
 from synthoma.metrics.arrays import Matrix, as_matrix
-from synthoma.metrics.nearest import nearest, squared_distances
+from synthoma.metrics.nearest import BLOCK, nearest, squared_distances
 
 # Fewer images of a class tell too little of how different they are: the mean distance of 8 has an error of about 15 %.
 LEAST_OF_CLASS = 8
@@ -86,39 +88,47 @@ def memorisation(
     - `auc`: probability that d of a synthetic image is below that of a held-out one, ties count half (Mann and Whitney);
       0.5 where alike, towards 1 for copies. `auc_error`: its standard deviation at equality, the root
       of (n + h + 1) / (12 n h).
-    - `in_train`: share of synthetic images whose nearest real image, of train and held-out together, is a training one;
-      `in_train_expected`: m / (m + h), its mean for a generator that knows nothing of the split.
+    - `near_train`, `near_held_out`: how many synthetic images are that near to a training image, and to a held-out one,
+      on average; `near_error`: standard error of their difference if the generator knows nothing of the split, from
+      the spread over real images, so that samples that crowd around a few of them count once.
 
     The first two also rise for samples that are blurred or all alike, since these lie in the middle of all images, near
-    to any. The last does not: such samples are as near to held-out ones. Copying shows in all of them.
+    to any. The last do not differ for these, which are as near to held-out images. Copying shows in all of them.
 
     With few held-out images: below 19, `expected` is above the quantile, because the nearest one is the limit. Images
     of one patient are not independent: with fewer than about 20 held-out patients none of this is evidence, and the
     error, which takes them for independent, is too small.
     """
     x, seen, unseen = as_matrix(synthetic, "synthetic"), as_matrix(train, "train"), as_matrix(held_out, "held_out")
-    n, h = len(x), len(unseen)
-    if min(n, len(seen), h) == 0:
+    n, m, h = len(x), len(seen), len(unseen)
+    if min(n, m, h) == 0:
         raise EvaluationError(
             "memorisation compares synthetic, training and held-out images; one of the sets is empty."
         )
     to_seen, between = nearest(x, seen)[0][:, 0], nearest(unseen, seen)[0][:, 0]
-    to_unseen = nearest(x, unseen)[0][:, 0]
     order = max(1, round(quantile * (h + 1)))
-    limit = between.kthvalue(min(order, h)).values
+    limit = float(between.kthvalue(min(order, h)).values)
     ahead = (to_seen[:, None] < between[None, :]).double() + 0.5 * (to_seen[:, None] == between[None, :]).double()
-    ties = (to_seen == to_unseen).double()
+    at_seen, at_unseen = _visits(x, seen, limit), _visits(x, unseen, limit)
+    spread = torch.cat((at_seen, at_unseen)).var()
     return {
         "share_closer": float((to_seen < limit).double().mean()),
         "expected": min(order, h) / (h + 1),
         "auc": float(ahead.mean()),
-        "auc_error": float(np.sqrt((n + h + 1) / (12 * n * h))),
-        "in_train": float(((to_seen < to_unseen).double() + 0.5 * ties).mean()),
-        "in_train_expected": len(seen) / (len(seen) + h),
+        "auc_error": math.sqrt((n + h + 1) / (12 * n * h)),
+        "near_train": float(at_seen.mean()),
+        "near_held_out": float(at_unseen.mean()),
+        "near_error": float((spread * (1 / m + 1 / h)).sqrt()),
     }
 
 
-def _spaced(count: int) -> torch.Tensor:
+def _visits(x: Tensor, y: Tensor, limit: float) -> Tensor:
+    """How many of x [n, d] are nearer than `limit` to each of y [m, d]: float64 [m]."""
+    found = [(squared_distances(x, block) < limit**2).sum(dim=0) for block in y.split(BLOCK)]
+    return torch.cat(found).double()
+
+
+def _spaced(count: int) -> Tensor:
     """At most 512 row numbers below `count`, evenly spaced."""
     if count <= MOST_COMPARED:
         return torch.arange(count)
