@@ -2,12 +2,15 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from synthoma.cli.console import ConsoleObserver, console, print_json
 from synthoma.cli.options import Json
+
+if TYPE_CHECKING:
+    from synthoma.synthesis import Written
 
 
 class FileFormat(StrEnum):
@@ -86,11 +89,20 @@ def generate(
                 "masks": written.masks,
             }
         )
-        return
+    else:
+        _tell(written, default_format=file_format is FileFormat.AUTO)
+
+
+def _tell(written: "Written", default_format: bool) -> None:
+    """What lies where, and how volumes could be had in the format that most viewers read."""
     made = f"{written.count} images ({written.suffix}){' with their masks' if written.masks else ''}"
-    console.print(f"{made} and manifest.parquet are in {out}. Synthetic: not for diagnosis.", soft_wrap=True)
-    if written.suffix == ".npy" and file_format is FileFormat.AUTO:
-        console.print("With the extra ct (pip install 'synthoma[ct]') volumes are written as .nii.gz.", soft_wrap=True)
+    console.print(f"{made} and manifest.parquet are in {written.folder}. Synthetic: not for diagnosis.", soft_wrap=True)
+    if written.suffix == ".npy" and default_format:
+        console.print(
+            "With the extra ct (pip install 'synthoma[ct]') volumes are written as .nii.gz.",
+            soft_wrap=True,
+            markup=False,
+        )
 
 
 def _attributes(settings: list[str]) -> dict[str, float]:
