@@ -103,7 +103,7 @@ def test_blurred_or_equal_samples_are_near_to_all_and_not_taken_for_copies(sprea
     for seed in range(20):
         train, held_out = cloud(300, 3 * seed), cloud(60, 3 * seed + 1)
         found = memorisation(cloud(200, 3 * seed + 2, spread), train, held_out)
-        assert found["auc"] > 0.8
+        assert found["auc"] > 0.6
         assert found["near_train"] - found["near_held_out"] <= 4 * found["near_error"]
 
 

@@ -171,9 +171,10 @@ class Health:
         limits = {name: self._limit(name) for name in _GRADUAL if row.get(name) is not None}
         away = [name for name, limit in limits.items() if abs(row[name]) > limit]
         well = all(abs(row[name]) < limit / 10 for name, limit in limits.items())
-        for name in limits.keys() - set(away):
-            kept = [*self._memory["history"].get(name, []), abs(row[name])]
-            self._memory["history"][name] = kept[-MEMORY_TICKS:]
+        for name in limits:
+            if name not in away:
+                kept = [*self._memory["history"].get(name, []), abs(row[name])]
+                self._memory["history"][name] = kept[-MEMORY_TICKS:]
         what = ""
         if away:
             usual = self._usual(away[0])
