@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from synthoma.conditions import Conditions
 from synthoma.errors import ModelError
 from synthoma.families import ImageSpace, build_family
 from synthoma.model import BLOCK, Model, SampleDataset
@@ -16,16 +17,26 @@ from synthoma.run import file_sha256
 from synthoma.synthesis import write_images
 
 
-def save_model(folder: Path, family: str = "cgan", size: tuple[int, ...] = (16, 16), seed: int = 0) -> Path:
+def save_model(
+    folder: Path, family: str = "cgan", size: tuple[int, ...] = (16, 16), seed: int = 0, masks: bool = False
+) -> Path:
     section = ModelSection(
-        family=family, latent=8, generator_widths=[16, 8], discriminator_widths=[8, 16], label_embedding=4
+        family=family,
+        latent=8,
+        generator_widths=[16, 8],
+        discriminator_widths=[8, 16],
+        label_embedding=4,
+        masks="signed_distance" if masks else "none",
     )
     classes = ["naevus", "melanoma", "b c"] if family == "cgan" else []
-    built = build_family(section, TrainingSection(seed=seed), ImageSpace(size, 3, 3), torch.device("cpu"))
+    conditions = Conditions(tuple(classes), None, (10, 30, 60)[: len(classes)], (), ())
+    space = ImageSpace(size, 3 + masks, conditions.width)
+    built = build_family(section, TrainingSection(seed=seed), space, torch.device("cpu"))
     info = {
         "name": "test",
         "networks": section.model_dump(mode="json"),
         "classes": classes,
+        "conditions": conditions.to_json(),
         "class_counts": dict(zip(classes, (10, 30, 60), strict=False)),
         "channels": 3,
         "size": list(size),
@@ -117,6 +128,19 @@ def test_volumes_are_written_as_arrays(tmp_path: Path) -> None:
     write_images(model, tmp_path / "volumes", 2, file_format="npy")
     files = sorted((tmp_path / "volumes").glob("*.npy"))
     assert np.load(files[1], allow_pickle=False).shape == (3, 8, 8, 16)
+
+
+def test_masks_that_a_model_makes_lie_beside_its_volumes(tmp_path: Path) -> None:
+    model = Model.load(save_model(tmp_path / "model", "dcgan", (8, 8, 16), masks=True))
+    write_images(model, tmp_path / "volumes", 2, file_format="npy")
+    made = model.generate(2)
+    assert made.masks is not None
+    for row, expected in zip(
+        pq.read_table(tmp_path / "volumes" / "manifest.parquet").to_pylist(), made.masks, strict=True
+    ):
+        mask = np.load(tmp_path / "volumes" / row["mask"], allow_pickle=False)
+        assert mask.dtype == np.uint8
+        assert np.array_equal(mask[0], expected)
 
 
 def test_samples_as_a_torch_dataset(tmp_path: Path) -> None:
