@@ -17,9 +17,8 @@ from PIL import Image
 from preparation_fixture import make_recipe, run, sums
 from synthoma.dataset import Dataset
 from synthoma.errors import DataError, DatasetError
-from synthoma.preparation import needs_labels
 from synthoma.preparation.label_errors import find_label_errors
-from synthoma.preparation.resize import place, resampling_matrix, resize, resize_mask
+from synthoma.preparation.resize import resize
 
 
 def test_a_dataset_is_written(image_tree, tmp_path):
@@ -180,42 +179,6 @@ def test_a_given_split_that_is_not_there(image_tree, tmp_path):
         run(image_tree({"a": 30}), tmp_path / "out", make_recipe(split="given"))
 
 
-def test_where_selects_by_label_and_attribute(tmp_path, picture):
-    root = tmp_path / "data"
-    root.mkdir()
-    lines = ["file,label,grade"]
-    for i in range(90):
-        Image.fromarray(picture(i)).save(root / f"{i}.png")
-        lines.append(f"{i}.png,{'malignant' if i % 2 else 'benign'},{i % 3}")
-    (root / "table.csv").write_text("\n".join(lines))
-    dataset = run(root, tmp_path / "out", make_recipe(where={"label": ["malignant"], "grade": [1, 2]})).dataset
-    assert len(dataset) == 30
-    assert dataset.classes == ["malignant"]
-    assert set(dataset.column("attr.grade")) == {1.0, 2.0}
-    assert dataset.info["preparation"]["filtered"] == 60
-    with pytest.raises(DataError, match=r"no image has label = 'cyst'. There are: benign, malignant"):
-        run(root, tmp_path / "none", make_recipe(where={"label": "cyst"}))
-    with pytest.raises(DataError, match="no 'grad'; did you mean 'grade'"):
-        run(root, tmp_path / "none", make_recipe(where={"grad": 1}))
-
-
-def test_images_without_a_label(tmp_path, picture):
-    root = tmp_path / "data"
-    root.mkdir()
-    lines = ["file,label"]
-    for i in range(50):
-        Image.fromarray(picture(i)).save(root / f"{i}.png")
-        lines.append(f"{i}.png,{'' if i < 5 else 'ab'[i % 2]}")
-    (root / "table.csv").write_text("\n".join(lines))
-    assert not needs_labels(make_recipe())
-    assert len(run(root, tmp_path / "plain").dataset) == 50
-    conditional = make_recipe("cgan")
-    assert needs_labels(conditional)
-    result = run(root, tmp_path / "conditional", conditional)
-    assert len(result.dataset) == 45
-    assert result.dataset.info["preparation"]["rejected"] == {"no label, which a conditional model needs": 5}
-
-
 def test_sixteen_bits_share_one_window(tmp_path):
     root = tmp_path / "data"
     root.mkdir()
@@ -226,63 +189,6 @@ def test_sixteen_bits_share_one_window(tmp_path):
     result = run(root, tmp_path / "out", make_recipe(colour="grey"))
     assert result.dataset.info["preparation"]["grey16_window"] == [0, 4095]
     assert sorted(result.dataset.images[:, 0, 0, 0].tolist()) == [round(2000 * 255 / 4095)] * 23 + [255]
-
-
-def test_volumes_with_masks(tmp_path):
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (24, 12, 14, 10), dtype=np.uint8)
-    masks = np.zeros_like(images)
-    masks[:, 3:9, 4:10, 2:8] = 1
-    path = tmp_path / "a.npz"
-    np.savez_compressed(path, train_images=images, train_masks=masks, train_labels=np.arange(24) % 2)
-    recipe = make_recipe(source={"axes": "nyxz"}, size=[5, 6, 7], colour="grey", fit="stretch")
-    dataset = run(path, tmp_path / "out", recipe).dataset
-    assert dataset.images.shape == (24, 1, 5, 6, 7)
-    stored = np.load(tmp_path / "out" / "masks.npy", allow_pickle=False)
-    assert stored.shape == (24, 1, 5, 6, 7)
-    assert stored[0, 0, 2, 3, 3] == 1
-    assert stored[0, 0, 0, 0, 0] == 0
-    with pytest.raises(DataError, match=r"preparation\.size has 2 numbers"):
-        run(path, tmp_path / "wrong", make_recipe(size=[5, 6]))
-
-
-@pytest.mark.parametrize(
-    ("fit", "expected"),
-    [
-        ("crop", ((0.0, 10.0), (20.0, 20.0), (8, 8), (0, 0))),
-        ("pad", ((0.0, 0.0), (20.0, 40.0), (4, 8), (2, 0))),
-        ("stretch", ((0.0, 0.0), (20.0, 40.0), (8, 8), (0, 0))),
-    ],
-)
-def test_fit(fit, expected):
-    where = place((20, 40), (8, 8), fit)
-    assert (where.start, where.extent, where.placed, where.offset) == expected
-    assert not where.upscales
-    assert place((20, 40), (50, 50), fit).upscales
-    # What is cut off does not count: 40 pixels shrink to 30, 20 are enlarged only where both axes must fill.
-    assert place((20, 40), (30, 30), fit).upscales == (fit != "pad")
-
-
-@pytest.mark.parametrize("shape", [(40, 40), (12, 18, 24)])
-def test_resizing_is_antialiased_and_keeps_the_mean(shape):
-    # A checkerboard of single pixels is grey from afar; picking pixels would give black or white.
-    board = (np.indices(shape).sum(axis=0) % 2 * 255).astype(np.uint8)[..., None]
-    small = resize(board, tuple(n // 4 for n in shape), "stretch")
-    assert np.abs(small.astype(int) - 127).max() <= 12
-    assert resize(board, shape, "crop") is board
-
-
-def test_area_average_and_linear_weights():
-    np.testing.assert_allclose(resampling_matrix(4, 0.0, 4.0, 2), [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
-    np.testing.assert_allclose(resampling_matrix(3, 0.0, 3.0, 2), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]], rtol=1e-6)
-    np.testing.assert_allclose(resampling_matrix(2, 0.0, 2.0, 4), [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])
-
-
-def test_padding_is_black_and_centred():
-    padded = resize(np.full((10, 20, 3), 200, np.uint8), (8, 8), "pad")
-    assert padded[:2].max() == padded[-2:].max() == 0
-    assert padded[2:6].min() == 200
-    assert resize_mask(np.ones((10, 20, 1), np.uint8), (8, 8), "pad")[:, 0, 0].tolist() == [0, 0, 1, 1, 1, 1, 0, 0]
 
 
 def test_label_errors_are_found():

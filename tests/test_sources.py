@@ -203,6 +203,20 @@ def test_columns_that_identify_a_person_are_left_out(table_folder):
     assert "Meier" not in "".join(source.notes) + repr(source.records())
 
 
+def test_attributes_that_the_recipe_names(table_folder):
+    (table_folder / "metadata.csv").write_text(
+        "file,patient_id,diameter_mm,age\n" + "".join(f"img/{i}.png,{i},{i}.5,60\n" for i in range(2))
+    )
+    source = open_source(table_folder, SourceSection(attributes=["diameter_mm"]))
+    assert [record.attributes for record in source.records()] == [{"diameter_mm": 0.5}, {"diameter_mm": 1.5}]
+    # What looks like a patient's number is taken when it is asked for by name, and said.
+    source = open_source(table_folder, SourceSection(attributes=["patient_id"]))
+    assert source.records()[1].attributes == {"patient_id": 1.0}
+    assert any("patient_id" in warning for warning in source.warnings)
+    with pytest.raises(DataError, match=r"no attribute 'diametermm'; did you mean 'diameter_mm'\? It has: "):
+        open_source(table_folder, SourceSection(attributes=["diametermm"])).records()
+
+
 def test_pictures_beside_a_table_that_is_not_read_are_said(table_folder):
     (table_folder / "metadata.csv").write_text("image,finding\nimg/0.png,x\n")
     for path in (table_folder / "img").iterdir():
@@ -277,6 +291,45 @@ def test_ids_are_groups_and_ratings_attributes(tmp_path):
     assert records[0].group == records[1].group != records[2].group
     assert [record.attributes for record in records][1] == {"margin": 2.0, "malignancy": 4.0}
     assert all(record.label is None for record in records)
+
+
+def test_further_arrays_are_attributes(tmp_path):
+    path = arrays(
+        tmp_path / "a.npz",
+        train_images=np.zeros((2, 4, 4), dtype=np.uint8),
+        val_images=np.zeros((1, 4, 4), dtype=np.uint8),
+        train_diameter_mm=np.array([4.5, np.nan]),
+        train_age=np.array([[60], [71]], dtype=np.int16),
+        val_age=np.array([55]),
+        train_patient_id=np.array([17, 18]),
+        train_spacing=np.ones((2, 3)),
+        train_ratings=np.array([[1], [2]]),
+        rating_names=np.array(["margin"]),
+    )
+    source = open_source(path, AUTO)
+    assert [record.attributes for record in source.records()] == [
+        {"margin": 1.0, "diameter_mm": 4.5, "age": 60.0},
+        {"margin": 2.0, "diameter_mm": None, "age": 71.0},
+        {"margin": None, "diameter_mm": None, "age": 55.0},
+    ]
+    assert any("left out: patient_id" in note for note in source.notes)
+    assert any("ignored: train_spacing" in note for note in source.notes)
+    chosen = open_source(path, SourceSection(attributes=["age"])).records()
+    assert [record.attributes for record in chosen] == [{"age": 60.0}, {"age": 71.0}, {"age": 55.0}]
+    with pytest.raises(DataError, match=r"no attribute 'margins'; did you mean 'margin'"):
+        open_source(path, SourceSection(attributes=["margins"])).records()
+
+
+def test_an_attribute_is_given_once(tmp_path):
+    path = arrays(
+        tmp_path / "a.npz",
+        train_images=np.zeros((2, 4, 4), dtype=np.uint8),
+        train_margin=np.ones(2),
+        train_ratings=np.array([[1], [2]]),
+        rating_names=np.array(["margin"]),
+    )
+    with pytest.raises(DataError, match="rename one"):
+        open_source(path, AUTO).records()
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ class Conditions:
         """Labels [n], attributes name -> [n], and codes [n, width] of samples `index` [n]: a pure function of (seed, step, index).
 
         What is given (labels other than -1, values other than NaN) stays; the rest is drawn. Classes follow their share of the
-        training images. Attributes follow the smoothed distribution of the class, given the values that are fixed, and are
+        training images, whatever attributes are given: give both where they belong together. Attributes follow the smoothed distribution of the class, given the values that are fixed, and are
         never missing. Whole-numbered attributes come out as continuous values. Labels are -1 where the model has no classes.
 
         Raises `ModelError`: a class or attribute that the model does not know, a value far outside the training images.
