@@ -172,23 +172,20 @@ class Model:
             inside = np.flatnonzero(wanted // BLOCK == block)
             place = wanted[inside] - block * BLOCK
             # Places of the block that nobody asked for are drawn freely; they do not influence the others.
-            whole = None
-            if labels is not None:
-                whole = np.zeros(BLOCK, dtype=np.int64)
-                whole[place] = labels[inside]
-            fixed = {name: _placed(column[inside], place) for name, column in values.items()}
             index = torch.arange(block * BLOCK, (block + 1) * BLOCK)
-            drawn = self.conditions.draw(seed, index, labels=whole, attributes=fixed)
-            images, masks = self._encode(self._make(index, torch.as_tensor(drawn.codes), seed, truncation))
+            wished = None if labels is None else _placed(labels[inside], place, -1)
+            fixed = {name: _placed(column[inside], place, np.nan) for name, column in values.items()}
+            drawn, attributes_drawn, codes = self.conditions.draw(seed, index, wished, fixed)
+            images, masks = self._encode(self._make(index, torch.as_tensor(codes), seed, truncation))
             yield Samples(
                 images[place],
-                drawn.labels[place],
+                drawn[place],
                 wanted[inside],
                 seed,
                 self.hash,
                 self.classes,
                 None if masks is None else masks[place],
-                {name: column[place] for name, column in drawn.attributes.items()},
+                {name: column[place] for name, column in attributes_drawn.items()},
             )
 
     def _labels(self, count: int, label: str | Sequence[str] | None) -> NDArray[np.int64] | None:
@@ -211,11 +208,12 @@ class Model:
         """Given attributes, one value for each image."""
         values: dict[str, NDArray[np.float64]] = {}
         for name, given in (attributes or {}).items():
-            self.conditions.check_value(name, given)
             column = np.asarray(given, dtype=np.float64)
             if column.ndim and len(column) != count:
                 raise ModelError(f"{len(column)} values of '{name}' were given for {count} images.")
             values[name] = np.broadcast_to(column, count).copy()
+            for value in np.unique(column):
+                self.conditions.check(name, float(value))
         return values
 
     @torch.no_grad()
@@ -240,9 +238,9 @@ class Model:
         return values.clamp(first, last).round().contiguous().numpy().astype(dtype), masks
 
 
-def _placed(values: NDArray[np.float64], place: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Values at their places of a block, the first one everywhere else."""
-    whole = np.full(BLOCK, values[0])
+def _placed(values: NDArray[Any], place: NDArray[np.int64], elsewhere: float) -> NDArray[Any]:
+    """Values at their places of a block, `elsewhere` everywhere else."""
+    whole = np.full(BLOCK, elsewhere, dtype=values.dtype)
     whole[place] = values
     return whole
 

@@ -254,7 +254,7 @@ class UpscaleConvolution(Convolution):
         if not self.fused:
             return super().forward(double(x))
         # Summed in the weights' own dtype: in bf16 each sum would be rounded.
-        kernel = self.effective_weight(self.weight.dtype).transpose(0, 1).flip(*range(2, x.ndim))
+        kernel = self.effective_weight(self.weight.dtype).transpose(0, 1).flip(list(range(2, x.ndim)))
         kernel = _sum_of_neighbours(kernel).to(x.dtype)
         return CONVOLVE_TRANSPOSED[self.dim](x, kernel, _cast(self.bias, x), stride=2, padding=1)
 

@@ -134,6 +134,7 @@ def save(session: Session) -> None:
     """Write a checkpoint, unless a weight is no number; then remove old ones."""
     counters, world = session.state.counters, session.world
     session.lap()
+    session.state.copy_buffers()
     counters.sums = session.sums.tolist()
     counters.health = session.health.memory
     counters.adaptive = session.adaptive.to_json() if session.adaptive else None

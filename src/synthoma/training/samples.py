@@ -39,8 +39,7 @@ def write_samples(
         labels = np.repeat(np.arange(rows), COLUMNS)
     codes = None
     if conditions.width:
-        drawn = conditions.draw(0, torch.arange(len(z)), labels=labels)
-        codes = torch.as_tensor(drawn.codes).to(device)
+        codes = torch.as_tensor(conditions.draw(0, torch.arange(len(z)), labels)[2]).to(device)
     with torch.no_grad():
         images = torch.cat(
             [sampler(part, None if codes is None else codes[i : i + len(part)]) for i, part in _parts(z)]

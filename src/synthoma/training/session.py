@@ -109,6 +109,7 @@ class Session:
 
     def sampler(self) -> Sampler:
         """The averaged generator as it is now, ready to make images of the full size."""
+        self.state.copy_buffers()
         moment = self.moment()
         return make_sampler(self.state.average, self.codes, self.device, self.dataset.size, moment.level, moment.fade)
 

@@ -85,8 +85,8 @@ class State:
         self.average.load_state_dict(tensors["average"])
         _load_optimizer(family.generator, family.generator_optimizer, tensors["generator_optimizer"])
         _load_optimizer(family.discriminator, family.discriminator_optimizer, tensors["discriminator_optimizer"])
-        for name, tensor in family.objective.memory.items():
-            tensor.copy_(tensors["objective"][name])
+        for name, tensor in list(family.objective.memory.items()):
+            family.objective.memory[name] = tensors["objective"][name].to(tensor)
         self.counters = Counters(**counters)
         self.lower_rates(self.counters.lowered)
 
