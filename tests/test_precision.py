@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from synthoma.draws import StepDraws
 from synthoma.errors import RecipeError
 from synthoma.families import Family, ImageSpace, build_family
 from synthoma.networks.layers import Convolution
@@ -19,8 +20,12 @@ def family_and_batch() -> tuple[Family, Batch]:
         family="cgan", latent=8, generator_widths=[16, 8], discriminator_widths=[8, 16], label_embedding=4
     )
     family = build_family(model, TrainingSection(), ImageSpace((16, 16), 3, 3), CPU)
-    labels, one = torch.tensor([0, 1, 2, 0]), torch.ones(())
-    return family, Batch(torch.randn(4, 3, 16, 16), labels, torch.randn(4, 8), labels, one, one * 0)
+    codes = torch.eye(3)[torch.tensor([0, 1, 2, 0])]
+    draw = StepDraws(0, 0, torch.arange(4))
+    batch = Batch(
+        real=torch.randn(4, 3, 16, 16), z=torch.randn(4, 8), draw=draw, conditions=codes, fake_conditions=codes
+    )
+    return family, batch
 
 
 def test_bf16_layers_are_right_here_and_a_wrong_one_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,6 +58,10 @@ def test_auto_without_the_instructions_is_fp32(monkeypatch: pytest.MonkeyPatch) 
     family, batch = family_and_batch()
     monkeypatch.setattr(precision, "bf16_supported", lambda device: False)
     assert choose_precision("auto", family, batch, CPU).name == "fp32"
+    asked = choose_precision("bf16", family, batch, CPU)
+    assert asked.name == "fp32"
+    assert "asked for" in asked.reason
+    assert "slower" in asked.reason
 
 
 def test_choosing_changes_no_weight_buffer_or_gradient() -> None:

@@ -13,7 +13,7 @@ from synthoma.cli.console import console, print_json
 from synthoma.cli.options import Json, Set
 from synthoma.recipe import load_recipe, shipped_recipes
 
-EXTRAS = {"track": ["tensorboard"]}
+EXTRAS = {"track": ["tensorboard"], "ct": ["nibabel"]}
 
 
 def register(app: typer.Typer) -> None:

@@ -10,6 +10,8 @@ from synthoma.dataset import Dataset
 from synthoma.errors import EvaluationError
 from synthoma.evaluation.imagesets import ImageSet, image_set_from_rows, pixel_hash
 from synthoma.formats.images import is_image_name, read_image
+from synthoma.formats.nifti import SUFFIX as NIFTI
+from synthoma.formats.nifti import read_nifti
 from synthoma.formats.tables import read_table
 from synthoma.records import pseudonym
 
@@ -27,7 +29,7 @@ def image_set_from_path(path: Path, groups: Path | None = None) -> ImageSet:
 
 
 def read_folder(root: Path, groups: Path | None = None) -> ImageSet:
-    """All pictures (or volumes [c, z, y, x] in .npy) below `root`; they must be of one size.
+    """All pictures (or volumes: [c, z, y, x] in .npy, or .nii.gz) below `root`; they must be of one size.
 
     The class is the manifest's, else the name of the folder that a file lies in; files right in `root` have none. A set
     in which no picture has any hue is grey, however its files were saved. Groups come from `groups`, else groups.csv;
@@ -35,12 +37,14 @@ def read_folder(root: Path, groups: Path | None = None) -> ImageSet:
     """
     if not root.is_dir():
         raise EvaluationError(f"{root} is no folder; give a folder of images, or a dataset.")
+    in_manifest = _column(root / MANIFEST, "class") if (root / MANIFEST).is_file() else {}
     files = sorted(file for file in root.rglob("*") if _is_image(file, root))
+    if in_manifest:  # beside generated images may lie their masks, which the manifest does not list as files
+        files = [file for file in files if file.relative_to(root).as_posix() in in_manifest]
     if not files:
         raise EvaluationError(f"{root} holds no images.")
     names = [file.relative_to(root).as_posix() for file in files]
     images = _stack([_read(file) for file in files], files)
-    in_manifest = _column(root / MANIFEST, "class") if (root / MANIFEST).is_file() else {}
     labels = [in_manifest[name] if name in in_manifest else _folder_name(name) for name in names]
     classes = sorted({label for label in labels if label is not None})
     numbers = {name: number for number, name in enumerate(classes)}
@@ -68,7 +72,9 @@ def holds_synthetic_images(root: Path) -> bool:
 
 def _is_image(file: Path, root: Path) -> bool:
     hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
-    return not hidden and file.is_file() and (is_image_name(file.name) or file.suffix == _VOLUME)
+    return not hidden and file.is_file() and (
+        is_image_name(file.name) or file.suffix == _VOLUME or file.name.endswith(NIFTI)
+    )
 
 
 def _folder_name(name: str) -> str | None:
@@ -79,6 +85,8 @@ def _folder_name(name: str) -> str | None:
 
 def _read(file: Path) -> NDArray[np.generic]:
     """A picture as [c, y, x], a volume as [c, z, y, x]."""
+    if file.name.endswith(NIFTI):
+        return read_nifti(file)[0]
     if file.suffix != _VOLUME:
         return np.moveaxis(read_image(file).array, -1, 0)
     try:

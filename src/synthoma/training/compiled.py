@@ -43,7 +43,7 @@ def compile_checked(family: Family, batch: Batch, precision: Precision) -> str:
     if not error < TOLERANCE[precision.name]:
         objective.terms = plain  # type: ignore[method-assign]
         return f"not compiled: the compiled gradient is off by {error:.2g} of its length"
-    family.generator.forward = torch.compile(family.generator.forward, dynamic=False)  # type: ignore[method-assign]
+    family.generator.forward = torch.compile(family.generator.forward, dynamic=False)
     return f"compiled: its gradient agrees with the plain one to {error:.1g}"
 
 

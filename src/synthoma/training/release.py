@@ -6,6 +6,7 @@ from typing import Any
 from safetensors.torch import load_file
 
 import synthoma
+from synthoma.dataset import Dataset
 from synthoma.model import Model
 from synthoma.training import checkpoint
 from synthoma.training.averaging import with_measured_statistics
@@ -55,7 +56,7 @@ def model_info(session: Session, images_seen: int, growth: dict[str, Any] | None
         "channels": dataset.channels,
         "size": list(dataset.size),
         "latent": recipe.model.latent,
-        "encoding": dict(dataset.info["encoding"]),
+        "encoding": {**dataset.info["encoding"], **_spacing(dataset)},
         "images_seen": images_seen,
         "recipe_hash": recipe.part_hash(),
         "dataset": {
@@ -66,6 +67,14 @@ def model_info(session: Session, images_seen: int, growth: dict[str, Any] | None
         },
         "synthoma": synthoma.__version__,
     }
+
+
+def _spacing(dataset: Dataset) -> dict[str, Any]:
+    """The spacing of the training images, where all have the same (to a thousandth): synthetic ones have it too."""
+    every = dataset.column("spacing")
+    known = [every[row] for row in dataset.rows("train")]
+    rounded = {None if spacing is None else tuple(round(length, 3) for length in spacing) for spacing in known}
+    return {"spacing": list(known[0])} if len(rounded) == 1 and known[0] is not None else {}
 
 
 def short_card(info: dict[str, Any]) -> str:
