@@ -18,8 +18,11 @@ def recomputed(module: nn.Module, x: Tensor) -> Tensor:
     """module(x), with nothing kept for the gradient but x and the parameters.
 
     The module is a pure function of one tensor and its parameters: no random numbers, no buffers that change. Gradients
-    of first and second order are those of module(x), bit by bit, by autograd and by `torch.func.vjp` alike.
+    of first and second order are those of module(x), bit by bit, by autograd and by `torch.func.vjp` alike. Raises
+    RuntimeError within torch.compile, where a vjp would lose them without a word (torch 2.13).
     """
+    if torch.compiler.is_compiling():
+        raise RuntimeError("recomputed activations do not compile: run this step uncompiled")
     names, parameters = zip(*module.named_parameters(), strict=True)
     result: Tensor = _Recomputed.apply(module, names, x, *parameters)
     return result

@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from synthoma.networks.layers import CHANNELS_LAST
-
 MODES = {2: "bilinear", 3: "trilinear"}
 TRANSPOSED = {
     2: torch.ops.aten.upsample_bilinear2d_backward,
@@ -25,11 +23,11 @@ def upsample(x: Tensor) -> Tensor:
     """Bilinear or trilinear interpolation [n, c, *spatial] -> [n, c, *spatial * 2].
 
     On a CPU by torch's own kernel, which is the fastest there. On a GPU that kernel's gradient adds up by atomic
-    operations, in bf16 with their rounding and in any order; there it is a few fused multiply-adds of slices.
+    operations, in bf16 with their rounding and in any order; there it is plain arithmetic.
     """
     if x.device.type == "cpu":
         return F.interpolate(x, scale_factor=2, mode=MODES[x.ndim - 2])
-    return upsample_slices(x)
+    return upsample_plainly(x)
 
 
 def downsample(x: Tensor) -> Tensor:
@@ -38,29 +36,30 @@ def downsample(x: Tensor) -> Tensor:
     if x.device.type == "cpu":
         half = [*x.shape[:2], *(n // 2 for n in x.shape[2:])]
         return TRANSPOSED[dim](x, list(x.shape[2:]), half, False) * 0.5**dim
-    return downsample_slices(x)
+    return downsample_plainly(x)
 
 
-def upsample_slices(x: Tensor) -> Tensor:
-    """What `upsample` computes, axis by axis in plain arithmetic."""
-    result: Tensor = _Upsample.apply(x)
+def upsample_plainly(x: Tensor) -> Tensor:
+    """What `upsample` computes, axis by axis in plain arithmetic; channels last comes out.
+
+    Compiled, the gradient is that of the arithmetic (a compiled vjp loses the gradients of own functions, torch 2.13).
+    """
+    result: Tensor = _double(x) if torch.compiler.is_compiling() else _Upsample.apply(x)
     return result
 
 
-def downsample_slices(x: Tensor) -> Tensor:
-    """What `downsample` computes, axis by axis in plain arithmetic."""
-    result: Tensor = _Downsample.apply(x)
+def downsample_plainly(x: Tensor) -> Tensor:
+    """What `downsample` computes, axis by axis in plain arithmetic; channels last comes out."""
+    result: Tensor = _halve(x) if torch.compiler.is_compiling() else _Downsample.apply(x)
     return result
 
 
 class _Upsample(torch.autograd.Function):
-    """Own gradient, because that of slicing fills a map of zeros for each slice."""
+    """Own gradient, because that of slicing fills a map with zeros for each slice."""
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
-        for axis in range(2, x.ndim):
-            x = _double_axis(x, axis)
-        return x
+        return _double(x)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -76,9 +75,7 @@ class _Downsample(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
-        for axis in range(2, x.ndim):
-            x = _halve_axis(x, axis)
-        return x
+        return _halve(x)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -89,25 +86,26 @@ class _Downsample(torch.autograd.Function):
         return _Upsample.apply(gradient) * 0.5 ** (gradient.ndim - 2)
 
 
-def _double_axis(x: Tensor, axis: int) -> Tensor:
-    n = x.shape[axis]
-    shape = [2 * size if i == axis else size for i, size in enumerate(x.shape)]
-    doubled = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=CHANNELS_LAST[x.ndim - 2])
-    even, odd = doubled.unflatten(axis, (n, 2)).unbind(axis + 1)
-    before, after = x.narrow(axis, 0, n - 1), x.narrow(axis, 1, n - 1)
-    even.narrow(axis, 1, n - 1).copy_(torch.lerp(after, before, 0.25))
-    odd.narrow(axis, 0, n - 1).copy_(torch.lerp(before, after, 0.25))
-    even.narrow(axis, 0, 1).copy_(x.narrow(axis, 0, 1))
-    odd.narrow(axis, n - 1, 1).copy_(x.narrow(axis, n - 1, 1))
-    return doubled
+def _double(x: Tensor) -> Tensor:
+    x = x.movedim(1, -1)
+    for axis in range(1, x.ndim - 1):
+        before, after = _shifted(x, x, axis)
+        x = torch.stack((torch.lerp(x, before, 0.25), torch.lerp(x, after, 0.25)), axis + 1).flatten(axis, axis + 1)
+    return x.movedim(-1, 1)
 
 
-def _halve_axis(x: Tensor, axis: int) -> Tensor:
-    n = x.shape[axis] // 2
-    even, odd = x.unflatten(axis, (n, 2)).unbind(axis + 1)
-    halved = (even + odd).mul_(0.375)
-    halved.narrow(axis, 1, n - 1).add_(odd.narrow(axis, 0, n - 1), alpha=0.125)
-    halved.narrow(axis, 0, n - 1).add_(even.narrow(axis, 1, n - 1), alpha=0.125)
-    halved.narrow(axis, 0, 1).add_(even.narrow(axis, 0, 1), alpha=0.125)
-    halved.narrow(axis, n - 1, 1).add_(odd.narrow(axis, n - 1, 1), alpha=0.125)
-    return halved
+def _halve(x: Tensor) -> Tensor:
+    x = x.movedim(1, -1)
+    for axis in range(1, x.ndim - 1):
+        even, odd = x.unflatten(axis, (-1, 2)).unbind(axis + 1)
+        before, after = _shifted(even, odd, axis)
+        x = 0.375 * (even + odd) + 0.125 * (before + after)
+    return x.movedim(-1, 1)
+
+
+def _shifted(even: Tensor, odd: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """For pairs of pixels (even, odd) side by side: the pixel before each pair and the one after; edges are repeated."""
+    n = even.shape[axis]
+    before = torch.cat((even.narrow(axis, 0, 1), odd.narrow(axis, 0, n - 1)), axis)
+    after = torch.cat((even.narrow(axis, 1, n - 1), odd.narrow(axis, n - 1, 1)), axis)
+    return before, after
