@@ -104,7 +104,7 @@ def test_the_order_in_the_policy_does_not_matter() -> None:
     assert torch.equal(there, back)
 
 
-@pytest.mark.parametrize("shape", [(2, 1, 4, 6), (2, 4, 4, 4), (2, 3, 3, 3, 3)])
+@pytest.mark.parametrize("shape", [(2, 1, 4, 6), (2, 4, 3, 3), (1, 3, 3, 3, 3)])
 def test_derivatives_are_right_twice(shape: tuple[int, ...]) -> None:
     images = images_of(shape, torch.float64).requires_grad_()
     change = augmentation(shape[2:], shape[1])
