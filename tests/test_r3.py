@@ -17,7 +17,7 @@ from synthoma.networks.recomputation import recomputed
 from synthoma.networks.resampling import downsample, downsample_plainly, upsample, upsample_plainly
 from synthoma.networks.space_to_depth import depth_to_space, space_to_depth
 
-SIZES = [(16, 24), (8, 16, 8)]
+SIZES = [(16, 24), (8, 12, 4)]
 
 
 def pair(size: tuple[int, ...], channels: int = 2, dtype: torch.dtype = torch.float64, **options: Any) -> tuple:
@@ -262,7 +262,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"conditions": 3},
     {"conditions": 3, "conditioning": "concat"},
     {"stem": 2},
-    {"attention": [12, 8]},
+    {"attention": [12]},
     {"minibatch_stddev": 2},
     {"group_size": 0, "blocks": 1},
 ]
