@@ -13,7 +13,8 @@ SIZES = {2: (8, 12), 3: (4, 6, 8)}
 
 def plain(layer: Convolution, x: Tensor) -> Tensor:
     """The layer as torch's own strided convolution."""
-    convolve = (layers.CONVOLVE_TRANSPOSED if layer.transposed else layers.CONVOLVE)[layer.dim]
+    plain_layers = {True: (F.conv_transpose2d, F.conv_transpose3d), False: (F.conv2d, F.conv3d)}
+    convolve = plain_layers[layer.transposed][layer.dim - 2]
     return convolve(x, layer.weight, layer.bias, stride=2, padding=layer.padding)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from style_fixture import SIZES, WIDTHS, codes, drawn, make_discriminator, make_generator, with_noise
 from synthoma.errors import RecipeError
-from synthoma.networks.layers import CONVOLVE, Convolution, lay_out
+from synthoma.networks.layers import Convolution, lay_out
 from synthoma.networks.pggan import GAIN, double
 from synthoma.networks.style import (
     MEAN_DECAY,
@@ -27,7 +27,8 @@ def grouped(layer: ModulatedConvolution, x: Tensor, w: Tensor, noise: Tensor) ->
     kernels = (kernels / length.sqrt()).flatten(0, 1)
     if layer.convolve.weight.shape[0] != layer.convolve.weight.shape[1]:
         x = double(x)
-    y = CONVOLVE[dim](x.reshape(1, -1, *x.shape[2:]), kernels, padding=1, groups=n).unflatten(1, (n, -1))[0]
+    convolve = torch.nn.functional.conv2d if dim == 2 else torch.nn.functional.conv3d
+    y = convolve(x.reshape(1, -1, *x.shape[2:]), kernels, padding=1, groups=n).unflatten(1, (n, -1))[0]
     y = y + layer.bias.reshape(-1, *[1] * dim) + layer.strength * noise
     return GAIN * F.leaky_relu(y, 0.2)
 

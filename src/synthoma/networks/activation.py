@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
@@ -18,6 +18,17 @@ def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
         return F.leaky_relu(x, slope)
     result: Tensor = _Leaky.apply(x, slope)
     return result
+
+
+class LeakyReLU(nn.Module):
+    """`leaky_relu` as a layer, for networks whose gradients are penalised."""
+
+    def __init__(self, slope: float = 0.2) -> None:
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        return leaky_relu(x, self.slope)
 
 
 class _Leaky(torch.autograd.Function):

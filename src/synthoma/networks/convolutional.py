@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from synthoma.networks.activation import LeakyReLU
 from synthoma.networks.layers import (
     CHANNELS_LAST,
     ConditionEmbedding,
@@ -139,7 +140,8 @@ class ConvolutionalDiscriminator(nn.Module):
             layers: list[nn.Module] = [Convolution(dim, inputs, outputs, kernel, stride=2, padding=padding, bias=bias)]
             if not first:
                 layers += norm_layer(norm, dim, outputs)
-            layers.append(_activation(leaky=True))
+            # Without batch norm its gradients may be penalised; in place is faster where they are not.
+            layers.append(_activation(leaky=True) if norm == "batch" else LeakyReLU(0.2))
             if max(size) // 2**number in attention:
                 layers.append(SelfAttention(dim, outputs))
             blocks.append(nn.Sequential(*layers))

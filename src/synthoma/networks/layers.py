@@ -5,14 +5,13 @@ input once, and no autocast context decides behind its back.
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CONVOLVE: dict[int, Callable[..., Tensor]] = {2: F.conv2d, 3: F.conv3d}
-CONVOLVE_TRANSPOSED: dict[int, Callable[..., Tensor]] = {2: F.conv_transpose2d, 3: F.conv_transpose3d}
+from synthoma.networks.convolve import Geometry, convolve
+
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 # Below this many channels at the fine end a strided layer is computed as one of stride 1 over blocks of pixels (CPU).
 FEW_CHANNELS = 8
@@ -70,8 +69,8 @@ class Convolution(Weighted, nn.Module):
         if self._over_blocks(x):
             over_blocks = convolve_transposed_over_blocks if self.transposed else convolve_over_blocks
             return over_blocks(x, weight, bias, self.padding)
-        convolve = (CONVOLVE_TRANSPOSED if self.transposed else CONVOLVE)[self.dim]
-        return convolve(x, weight, bias, stride=self.stride, padding=self.padding, groups=self.groups)
+        geometry = Geometry(self.dim, self.stride, self.padding, self.groups, self.transposed)
+        return convolve(x, weight, bias, geometry)
 
     def _over_blocks(self, x: Tensor) -> bool:
         """Whether this call goes from many channels to few pixels' worth on a CPU, forwards or in its input's gradient.
@@ -97,7 +96,7 @@ def convolve_over_blocks(x: Tensor, weight: Tensor, bias: Tensor | None, padding
     x = F.pad(x, (padding, padding) * dim).movedim(1, -1)
     blocks = x.reshape(len(x), *(m for n in x.shape[1:-1] for m in (n // 2, 2)), x.shape[-1])
     blocks = blocks.permute(0, *range(1, 2 * dim, 2), *range(2, 2 * dim + 1, 2), 2 * dim + 1).flatten(dim + 1)
-    return CONVOLVE[dim](blocks.movedim(-1, 1), _kernel_of_blocks(weight), bias)
+    return convolve(blocks.movedim(-1, 1), _kernel_of_blocks(weight), bias, Geometry(dim))
 
 
 def convolve_transposed_over_blocks(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
@@ -106,7 +105,7 @@ def convolve_transposed_over_blocks(x: Tensor, weight: Tensor, bias: Tensor | No
     It makes all channels of a block of 2^dim pixels at once; the blocks are then laid out and the margin cut off.
     """
     dim = x.ndim - 2
-    y = CONVOLVE_TRANSPOSED[dim](x, _kernel_of_blocks(weight)).movedim(1, -1)
+    y = convolve(x, _kernel_of_blocks(weight), None, Geometry(dim, transposed=True)).movedim(1, -1)
     grid = y.shape[1:-1]
     y = y.unflatten(-1, (*[2] * dim, weight.shape[1]))
     y = y.permute(0, *(axis for i in range(1, dim + 1) for axis in (i, i + dim)), 2 * dim + 1)

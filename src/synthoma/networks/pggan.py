@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synthoma.errors import RecipeError
-from synthoma.networks.layers import CHANNELS_LAST, CONVOLVE, CONVOLVE_TRANSPOSED, Convolution, Dense, MapDense
+from synthoma.networks.activation import leaky_relu
+from synthoma.networks.convolve import Geometry, convolve
+from synthoma.networks.layers import CHANNELS_LAST, Convolution, Dense, MapDense
 from synthoma.networks.options import MinibatchDeviation, SelfAttention, halve
 
 GAIN = math.sqrt(2.0)  # He's gain, as the paper has it for every layer but the last
@@ -73,7 +75,7 @@ class PGGANGenerator(nn.Module):
         if self.project_conditions is not None:
             x = x + self.project_conditions(_given(conditions).to(exact))
         x = x.unflatten(1, (-1, *self.sizes[0])).contiguous(memory_format=CHANNELS_LAST[self.dim])
-        x = pixel_norm(F.leaky_relu(x, 0.2))
+        x = pixel_norm(leaky_relu(x))
         image = None
         for number in range(top + 1):
             block = self.blocks[number]
@@ -167,8 +169,8 @@ class GeneratorBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.upscale is not None:
-            x = pixel_norm(F.leaky_relu(self.upscale(x), 0.2, inplace=True))
-        x = pixel_norm(F.leaky_relu(self.convolve(x), 0.2, inplace=True))
+            x = pixel_norm(leaky_relu(self.upscale(x)))
+        x = pixel_norm(leaky_relu(self.convolve(x)))
         return x if self.attention is None else self.attention(x)
 
 
@@ -184,13 +186,13 @@ class DiscriminatorBlock(nn.Module):
 
     def read(self, x: Tensor) -> Tensor:
         """Image [n, channels, *s] -> features [n, inputs, *s]."""
-        return F.leaky_relu(self.from_image(x), 0.2, inplace=True)
+        return leaky_relu(self.from_image(x))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.attention is not None:
             x = self.attention(x)
-        x = F.leaky_relu(self.convolve(x), 0.2, inplace=True)
-        return F.leaky_relu(self.downscale(x), 0.2, inplace=True)
+        x = leaky_relu(self.convolve(x))
+        return leaky_relu(self.downscale(x))
 
 
 class LastBlock(nn.Module):
@@ -222,17 +224,17 @@ class LastBlock(nn.Module):
 
     def read(self, x: Tensor) -> Tensor:
         """Image [n, channels, *grid] -> features [n, c, *grid]."""
-        return F.leaky_relu(self.from_image(x), 0.2, inplace=True)
+        return leaky_relu(self.from_image(x))
 
     def forward(self, x: Tensor, conditions: Tensor | None = None) -> Tensor:
         if self.attention is not None:
             x = self.attention(x)
         if self.deviation is not None:
             x = self.deviation(x)
-        hidden = self.hidden(F.leaky_relu(self.convolve(x), 0.2, inplace=True))
+        hidden = self.hidden(leaky_relu(self.convolve(x)))
         if self.join is not None:
             hidden = hidden + self.join(_given(conditions).to(x.dtype))
-        hidden = F.leaky_relu(hidden, 0.2)
+        hidden = leaky_relu(hidden)
         logits = self.score(hidden).squeeze(1)
         if self.project is not None:
             logits = logits + (hidden * self.project(_given(conditions).to(x.dtype))).sum(1)
@@ -256,7 +258,7 @@ class UpscaleConvolution(Convolution):
         # Summed in the weights' own dtype: in bf16 each sum would be rounded.
         kernel = self.effective_weight(self.weight.dtype).transpose(0, 1).flip(list(range(2, x.ndim)))
         kernel = _sum_of_neighbours(kernel).to(x.dtype)
-        return CONVOLVE_TRANSPOSED[self.dim](x, kernel, _cast(self.bias, x), stride=2, padding=1)
+        return convolve(x, kernel, _cast(self.bias, x), Geometry(self.dim, stride=2, padding=1, transposed=True))
 
 
 class DownscaleConvolution(Convolution):
@@ -273,7 +275,7 @@ class DownscaleConvolution(Convolution):
         if not self.fused:
             return halve(super().forward(x))
         kernel = _sum_of_neighbours(self.effective_weight(self.weight.dtype)) / 2**self.dim
-        return CONVOLVE[self.dim](x, kernel.to(x.dtype), _cast(self.bias, x), stride=2, padding=1)
+        return convolve(x, kernel.to(x.dtype), _cast(self.bias, x), Geometry(self.dim, stride=2, padding=1))
 
 
 def _sum_of_neighbours(weight: Tensor) -> Tensor:

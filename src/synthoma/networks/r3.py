@@ -14,9 +14,7 @@ from torch import Tensor, nn
 
 from synthoma.errors import RecipeError
 from synthoma.networks.activation import leaky_relu
-from synthoma.networks.convolve import Geometry, convolve
-from synthoma.networks.layers import CHANNELS_LAST, ConditionEmbedding, Dense
-from synthoma.networks.layers import Convolution as Layer
+from synthoma.networks.layers import CHANNELS_LAST, ConditionEmbedding, Convolution, Dense
 from synthoma.networks.options import MinibatchDeviation, SelfAttention
 from synthoma.networks.recomputation import recomputed
 from synthoma.networks.resampling import downsample, upsample
@@ -25,14 +23,6 @@ from synthoma.networks.space_to_depth import depth_to_space, space_to_depth
 SLOPE = 0.2
 # Stages below this many pixels (longest axis) compute in fp32: they are cheap, and decide what is seen everywhere.
 EXACT_BELOW = 16
-
-
-class Convolution(Layer):
-    """The layer of stride 1, with second-order gradients as fast as first-order ones."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.effective_weight(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
-        return convolve(x, weight, bias, Geometry(self.dim, padding=self.padding, groups=self.groups))
 
 
 class R3Generator(nn.Module):
@@ -212,7 +202,7 @@ class Branch(nn.Module):
         return self.narrow(x)
 
 
-class GridConvolution(Layer):
+class GridConvolution(Convolution):
     """Depthwise convolution with a kernel as large as the map: [n, c, *grid] -> [n, c]; weights [c, 1, *grid]."""
 
     def __init__(self, channels: int, grid: Sequence[int]) -> None:
@@ -267,7 +257,7 @@ def initialise_r3(network: nn.Module, source: torch.Generator) -> None:
     N(0, 1 / features), so that both parts of the score begin alike.
     """
     for module in network.modules():
-        if isinstance(module, (Layer, nn.Linear)):
+        if isinstance(module, (Convolution, nn.Linear)):
             _draw(module, source, 1.0)
         elif isinstance(module, SelfAttention):
             nn.init.zeros_(module.strength)
@@ -283,7 +273,7 @@ def initialise_r3(network: nn.Module, source: torch.Generator) -> None:
         network.embed.weight.normal_(0.0, network.embed.out_features**-0.5, generator=source)
 
 
-def _draw(layer: Layer | nn.Linear, source: torch.Generator, gain: float) -> None:
+def _draw(layer: Convolution | nn.Linear, source: torch.Generator, gain: float) -> None:
     """Weights N(0, gain^2 / fan in), N(0, 1) for an embedding; bias 0."""
     fan_in = 1 if isinstance(layer, ConditionEmbedding) else layer.weight[0].numel()
     layer.weight.normal_(0.0, gain * fan_in**-0.5, generator=source)

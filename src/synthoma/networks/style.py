@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synthoma.errors import RecipeError
+from synthoma.networks.activation import leaky_relu
 from synthoma.networks.layers import CHANNELS_LAST, Convolution, Dense, MapDense
 from synthoma.networks.options import MinibatchDeviation, halve
 from synthoma.networks.pggan import (
@@ -241,7 +242,7 @@ class ModulatedConvolution(nn.Module):
         y = torch.addcmul(_as_planes(GAIN * self.bias[None], y), y, _as_planes(scale, y))
         if noise is not None and self.strength is not None:
             y = y + noise.to(y.dtype) * (GAIN * self.strength).to(y.dtype)
-        return F.leaky_relu(y, 0.2, inplace=True)
+        return leaky_relu(y)
 
 
 class ImageLayer(nn.Module):
@@ -293,10 +294,10 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.read is not None:
-            x = F.leaky_relu(self.read(x), 0.2, inplace=True)
-        y = F.leaky_relu(self.convolve(x), 0.2, inplace=True)
+            x = leaky_relu(self.read(x))
+        y = leaky_relu(self.convolve(x))
         # A convolution of kernel 1 and a mean over pixels may change places; in this order there is less to do.
-        return F.leaky_relu(self.downscale(y), 0.2, inplace=True) + self.shortcut(halve(x))
+        return leaky_relu(self.downscale(y)) + self.shortcut(halve(x))
 
 
 class Head(nn.Module):
@@ -314,7 +315,7 @@ class Head(nn.Module):
     def forward(self, x: Tensor, conditions: Tensor | None = None) -> Tensor:
         if self.deviation is not None:
             x = self.deviation(x)
-        hidden = F.leaky_relu(self.hidden(F.leaky_relu(self.convolve(x), 0.2, inplace=True)), 0.2)
+        hidden = leaky_relu(self.hidden(leaky_relu(self.convolve(x))))
         logits: Tensor = self.score(hidden).squeeze(1)
         if self.project is not None:
             logits = logits + (hidden * self.project(_given(conditions).to(x.dtype))).sum(1)

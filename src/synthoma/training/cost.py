@@ -1,22 +1,27 @@
 """What a recipe costs, before it is run: parameters, memory, disk, and time from a few measured steps."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
 from synthoma.draws import StepDraws
-from synthoma.families import ImageSpace, build_family
+from synthoma.families import Family, ImageSpace, build_family
 from synthoma.networks.layers import CHANNELS_LAST
 from synthoma.objectives.batch import Batch
+from synthoma.objectives.objective import Adversarial
 from synthoma.recipe import Recipe
-from synthoma.training.precision import choose_device, choose_precision
+from synthoma.training.precision import choose_device, choose_precision, quick_part
 from synthoma.training.schedules import Moment, Schedules
 from synthoma.training.state import State
 from synthoma.training.updates import discriminator_gradients, generator_gradients
 
 TIMED_STEPS = 3
+# Large steps are timed on a part of their batch: a dry run is to take seconds.
+SECONDS_A_STEP = 2.0
 ASSUMED_CLASSES = 9
 
 
@@ -51,28 +56,12 @@ def estimate_cost(recipe: Recipe, classes: int | None = None, dim: int = 2) -> C
     family = build_family(recipe.model, recipe.training, space, device)
     moment = Schedules(recipe, family.levels, axes).at_top()
     batch = _noise(recipe, space, moment, device)
-    micro = recipe.training.batch_per_device
     precision = choose_precision(recipe.training.precision, family, batch, device)
-    saved = [0]
-
-    def count(tensor: torch.Tensor) -> torch.Tensor:
-        saved[0] += tensor.nbytes
-        return tensor
-
-    seconds = []
-    for step in range(TIMED_STEPS + 1):
-        start = time.perf_counter()
-        with torch.autograd.graph.saved_tensors_hooks(
-            count if step == 0 else lambda tensor: tensor, lambda tensor: tensor
-        ):
-            for _ in range(family.objective.critic_steps if step else 1):
-                discriminator_gradients(family, batch, micro=micro)
-            generator_gradients(family, batch, micro=micro)
-        family.discriminator_optimizer.step()
-        family.generator_optimizer.step()
-        float(next(family.generator.parameters()).detach().flatten()[0])  # waits for a GPU
-        seconds.append(time.perf_counter() - start)
-    rate = moment.batch * family.objective.critic_steps / min(seconds[1:])
+    part = quick_part(family, batch, SECONDS_A_STEP)
+    seconds = min(_step_seconds(family, part) for _ in range(TIMED_STEPS))
+    rate = len(part) * family.objective.critic_steps / seconds
+    micro = min(recipe.training.batch_per_device or moment.batch, moment.batch)
+    saved = _saved_bytes(family, part) * micro / len(part)
     checkpoint = sum(tensor.nbytes for part in State(family).tensors().values() for tensor in part.values())
     gradients = sum(p.nbytes for network in (family.generator, family.discriminator) for p in network.parameters())
     mib = 1 / 2**20
@@ -83,10 +72,52 @@ def estimate_cost(recipe: Recipe, classes: int | None = None, dim: int = 2) -> C
         precision.name,
         rate,
         recipe.training.kimg * 1000 / rate,
-        (checkpoint + gradients + saved[0]) * mib,
+        (checkpoint + gradients + saved) * mib,
         checkpoint * mib,
         checkpoint * mib * (recipe.training.keep + 1),
     )
+
+
+def _step_seconds(family: Family, batch: Batch) -> float:
+    """Time of one iteration."""
+    start = time.perf_counter()
+    for _ in range(family.objective.critic_steps):
+        discriminator_gradients(family, batch)
+        family.discriminator_optimizer.step()
+    generator_gradients(family, batch)
+    family.generator_optimizer.step()
+    float(next(family.generator.parameters()).detach().flatten()[0])  # waits for a GPU
+    return time.perf_counter() - start
+
+
+def _saved_bytes(family: Family, batch: Batch) -> int:
+    """Bytes that autograd keeps for the backward pass of the larger of the two updates."""
+    kept = []
+    for gradients in (discriminator_gradients, generator_gradients):
+        total = [0]
+
+        def count(tensor: torch.Tensor, total: list[int] = total) -> torch.Tensor:
+            total[0] += tensor.nbytes
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor), _by_autograd(family):
+            gradients(family, batch)
+        kept.append(total[0])
+    return max(kept)
+
+
+@contextmanager
+def _by_autograd(family: Family) -> Iterator[None]:
+    """Penalties by `autograd.grad`: tensors that torch.func keeps cannot be counted."""
+    objective = family.objective
+    if not isinstance(objective, Adversarial):
+        yield
+        return
+    before, objective.gradients_by = objective.gradients_by, "autograd"
+    try:
+        yield
+    finally:
+        objective.gradients_by = before
 
 
 def assumed_conditions(recipe: Recipe, classes: int | None) -> int:

@@ -17,6 +17,8 @@ from synthoma.training.updates import discriminator_gradients, generator_gradien
 # rounded once more; wrong kernels (pytorch#163347, #169688) are off by the size of the values themselves.
 LAYER_TOLERANCE = 2.0**-6
 TIMED_STEPS = 5
+# What the two updates of a timed step may take, so that a volume's recipe is decided in seconds, too.
+SECONDS_A_STEP = 1.5
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ def _time_ratio(family: Family, batch: Batch) -> float:
     The two take turns, so that a busy machine slows down both; the first turn only warms up.
     """
     seconds: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
+    batch = quick_part(family, batch, SECONDS_A_STEP)
     with _restored(family):
         for _ in range(TIMED_STEPS + 1):
             for dtype, measured in seconds.items():
@@ -148,6 +151,21 @@ def _time_ratio(family: Family, batch: Batch) -> float:
                 generator_gradients(family, batch)
                 measured.append(time.perf_counter() - start)
     return min(seconds[torch.float32][1:]) / min(seconds[torch.bfloat16][1:])
+
+
+def quick_part(family: Family, batch: Batch, seconds: float) -> Batch:
+    """The first images of a batch, as many as both updates take about `seconds` for; at least two.
+
+    Leaves gradients and buffers as they were.
+    """
+    part = batch.part(0, 2)
+    with _restored(family):
+        discriminator_gradients(family, part)
+        start = time.perf_counter()
+        discriminator_gradients(family, part)
+        generator_gradients(family, part)
+        each = (time.perf_counter() - start) / len(part)
+    return batch.part(0, min(len(batch), max(2, int(seconds / each))))
 
 
 class _restored:
