@@ -8,10 +8,14 @@ import torch
 from torch import nn
 
 from family_fixture import small_family
+from synthoma.draws import StepDraws
 from synthoma.errors import RecipeError
 from synthoma.families import FAMILIES, ImageSpace, build_family
-from synthoma.networks.layers import initialise, same_kernel_padding
+from synthoma.networks.layers import Convolution, Dense, initialise, same_kernel_padding
+from synthoma.objectives.batch import Batch
 from synthoma.recipe import ModelSection, Recipe, TrainingSection, load_recipe
+from synthoma.training.schedules import Schedules
+from synthoma.training.updates import discriminator_gradients, generator_gradients
 
 CPU = torch.device("cpu")
 
@@ -205,11 +209,89 @@ def test_initialisation_is_the_seed_s_and_no_no_op() -> None:
         ({"family": "dcgam"}, (64, 64), "did you mean 'dcgan'"),
         ({}, (60, 60), "multiple of 16"),
         ({"kernel": 3}, (64, 64), "model.kernel"),
+        ({"attention": [5]}, (64, 64), "no stage of 5 pixels; there are 8, 16, 32"),
     ],
 )
 def test_what_does_not_fit_is_explained(model: dict[str, object], size: tuple[int, ...], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         build_family(ModelSection(**model), TrainingSection(), ImageSpace(size, 1, 0), CPU)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("family", "model", "training", "message"),
+    [
+        ("dcgan", {}, {"penalties": {"r1": 1}}, "batch norm.*instance, group, none"),
+        ("wgan", {}, {"clip": None}, "bounded in its slope"),
+        ("wgan-gp", {}, {"clip": 0.01}, "work against each other"),
+        ("pggan", {"spectral_norm": True}, {}, "equalised learning rate"),
+        ("mlp", {"attention": [8]}, {}, "does not combine"),
+        ("mlp", {"masks": "signed_distance"}, {}, "fully connected"),
+        ("r3", {}, {"real_labels": [0.9, 1.0]}, "no labels that could be smoothed"),
+        ("dcgan", {"discriminator_norm": "none"}, {"penalties": {"path_length": 2}}, "path_length"),
+        ("r3", {"generator_widths": [16, 8]}, {}, "one for each resolution"),
+    ],
+)
+def test_what_does_not_combine_is_refused_with_the_reason(
+    family: str, model: dict[str, object], training: dict[str, object], message: str
+) -> None:
+    recipe = small_family(family, model=model, **training)
+    with pytest.raises(RecipeError, match=message):
+        build_family(recipe.model, recipe.training, ImageSpace((16, 16), 3, 0), CPU)
+
+
+@pytest.mark.parametrize(
+    ("family", "model"),
+    [
+        ("dcgan", {"attention": [8], "spectral_norm": True, "minibatch_stddev": 2, "scales": 2}),
+        ("wgan-gp", {"attention": [8], "conditioning": "projection", "discriminator_norm": "group"}),
+        ("r3", {"attention": [8], "spectral_norm": True, "scales": 2, "minibatch_stddev": 2, "conditioning": "concat"}),
+        (
+            "r3",
+            {"checkpoint_activations": True, "stem": 2, "generator_widths": [16, 8], "discriminator_widths": [8, 16]},
+        ),
+        ("pggan", {"attention": [8], "conditioning": "projection"}),
+        ("style", {"scales": 2, "noise": False}),
+        ("mlp", {"spectral_norm": True, "scales": 2, "conditioning": "projection"}),
+    ],
+)
+@pytest.mark.parametrize("size", [(16, 16), (16, 16, 16)])
+def test_options_that_combine_train_in_both_dimensions(
+    family: str, model: dict[str, object], size: tuple[int, ...]
+) -> None:
+    recipe = small_family(family, size, model=model)
+    built = build_family(recipe.model, recipe.training, ImageSpace(size, 2, 3), CPU)
+    moment = Schedules(recipe, built.levels, size).at_top()
+    batch = Batch(
+        real=torch.randn(4, 2, *size),
+        z=torch.randn(4, 8),
+        draw=StepDraws(0, 0, torch.arange(4)),
+        conditions=one_hot([0, 1, 2, 0], 3),
+        fake_conditions=one_hot([0, 1, 2, 0], 3),
+        due=dict.fromkeys(recipe.training.lazy, 1.0),
+        gamma=moment.gamma,
+    )
+    loss, watched = discriminator_gradients(built, batch)
+    assert loss.isfinite()
+    assert watched["d_real"].isfinite()
+    built.discriminator_optimizer.step()
+    loss, _ = generator_gradients(built, batch)
+    assert loss.isfinite()
+    # The layers that paint coarser levels are not in use at the top of a growing generator.
+    unused = "to_image" if built.levels else "nothing"
+    missing = [name for name, p in built.generator.named_parameters() if p.grad is None and unused not in name]
+    assert not missing
+
+
+def test_spectral_norm_bounds_every_layer_and_moves_only_when_told() -> None:
+    recipe = small_family("dcgan", model={"spectral_norm": True})
+    built = build_family(recipe.model, recipe.training, ImageSpace((16, 16), 3, 0), CPU)
+    layers = [module for module in built.discriminator.modules() if isinstance(module, (Convolution, Dense))]
+    for layer in layers:
+        values = torch.linalg.svdvals(layer.effective_weight(torch.float32).flatten(1))
+        assert 0.9 < values.max() < 1.05
+    before = [layer.spectral_left.clone() for layer in layers]
+    built.discriminator(torch.randn(4, 3, 16, 16))
+    assert all(torch.equal(layer.spectral_left, left) for layer, left in zip(layers, before, strict=True))
 
 
 def test_a_conditional_family_needs_two_classes() -> None:

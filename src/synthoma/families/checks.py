@@ -61,6 +61,20 @@ def check_model(model: ModelSection, options: frozenset[str], conditions: int, n
         )
 
 
+def check_attention(model: ModelSection, size: Sequence[int], base_width: bool) -> None:
+    """Raise `RecipeError` for a resolution that none of the stages has."""
+    doublings = len(model.generator_widths) - base_width
+    coarsest = max(size) // (model.stem * 2**doublings)
+    # The convolutional generators have no features at the base grid, and none at the full size.
+    numbers = range(doublings + 1) if base_width else range(1, doublings)
+    stages = [coarsest * 2**number for number in numbers]
+    for resolution in model.attention:
+        if resolution not in stages:
+            raise RecipeError(
+                f"model.attention: there is no stage of {resolution} pixels; there are {', '.join(map(str, stages)) or 'none'}."
+            )
+
+
 def check_training(model: ModelSection, training: TrainingSection) -> None:
     """Raise `RecipeError` where objective and networks do not go together."""
     of_inputs = sorted(set(training.penalties) & {"gradient", "r1", "r2"})

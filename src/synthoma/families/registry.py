@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from synthoma.errors import RecipeError, nearest_name_hint
-from synthoma.families.checks import check_model, check_size, check_training
+from synthoma.families.checks import check_attention, check_model, check_size, check_training
 from synthoma.families.optimizers import Optimizer, build_optimizer
 from synthoma.networks.convolutional import CGAN, DCGAN, Body, ConvolutionalDiscriminator, ConvolutionalGenerator
 from synthoma.networks.layers import add_spectral_norm, initialise, lay_out
@@ -136,6 +136,7 @@ FAMILIES: dict[str, Entry] = {
             conditions=space.conditions,
             latent=model.latent,
             widths=model.generator_widths,
+            attention=model.attention,
         ),
         lambda model, space: PGGANDiscriminator(
             size=space.size,
@@ -144,9 +145,10 @@ FAMILIES: dict[str, Entry] = {
             widths=model.discriminator_widths,
             minibatch_stddev=model.minibatch_stddev,
             conditioning=model.conditioning,
+            attention=model.attention,
         ),
         lambda network, model, source: initialise_pggan(network, source),
-        options=frozenset({"minibatch_stddev"}),
+        options=frozenset({"attention", "minibatch_stddev"}),
         base_width=True,
         grows=True,
     ),
@@ -229,6 +231,7 @@ def build_family(model: ModelSection, training: TrainingSection, space: ImageSpa
     entry = family_entry(model.family)
     check_size(model, space.size, entry.base_width, entry.options)
     check_model(model, entry.options, space.conditions, entry.needs_conditions)
+    check_attention(model, space.size, entry.base_width)
     check_training(model, training)
     source = torch.Generator().manual_seed(training.seed)
     generator = entry.generator(model, space)
