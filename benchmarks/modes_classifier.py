@@ -1,7 +1,8 @@
 """The judge of modes.py: which shape each channel of a stacked picture holds, and how many modes a set of them covers.
 
 A small convolutional network looks at one channel at a time. Its training pictures are disturbed (noise, blur, contrast),
-so that a generator's flaws do not turn one shape into another for it.
+so that a generator's flaws do not turn one shape into another for it. A network sees a shape in anything, and a
+generator of noise would cover all modes: a channel counts only if it also resembles a picture of that very shape.
 
     python modes_classifier.py          # trains it, and prints its accuracy on pictures that it has not seen
 """
@@ -25,17 +26,24 @@ Classify = Callable[[NDArray[np.uint8]], NDArray[np.int64]]
 PICTURES, HELD_OUT, STEPS, BATCH, LEAST_ACCURACY = 20_000, 10_000, 500, 128, 0.99
 # Held-out pictures are drawn with another seed, so that no number of pictures makes them meet the training ones.
 HELD_OUT_SEED = 1_000_003
+# Correlation of a channel's pixels with the most similar of 10,000 pictures of its shape. Held-out pictures reach 0.96 in
+# 999 of 1,000 cases, shapes blurred over 3x3 pixels 0.9, noise at most 0.7.
+LEAST_LIKENESS, COMPARED = 0.9, 10_000
 
 
 class Modes(NamedTuple):
-    """How many modes have a sample, and the Kullback-Leibler divergence of their shares from equal ones, in nats."""
+    """How many modes have a sample, the share of samples that show one, and the Kullback-Leibler divergence of the
+    modes' shares in these from equal ones, in nats."""
 
     covered: int
+    good: float
     divergence: float
 
 
 def train_classifier(seed: int = 0, size: int = 16) -> Classify:
-    """A function from pictures uint8 [n, c, size, size] to modes int64 [n]; about 20 s on one thread.
+    """A function from pictures uint8 [n, c, size, size] to modes int64 [n], -1 where a channel shows no shape.
+
+    It takes about 20 s on one thread.
 
     Raises `RuntimeError` where it gets fewer than 99 % of the shapes right in pictures that it has not seen: it would
     count its own mistakes as modes.
@@ -54,12 +62,16 @@ def train_classifier(seed: int = 0, size: int = 16) -> Classify:
         schedule.step()
     network.eval().requires_grad_(False)
 
+    likeness = _likeness(images[:COMPARED], labels[:COMPARED])
+
     def classify(pictures: NDArray[np.uint8]) -> NDArray[np.int64]:
         count, channels = pictures.shape[:2]
         single = torch.from_numpy(np.ascontiguousarray(pictures)).flatten(0, 1)[:, None]
         shapes = torch.cat([network(_scaled(part)).argmax(dim=1) for part in single.split(2048)])
+        shown = (likeness(single, shapes) >= LEAST_LIKENESS).reshape(count, channels).all(dim=1)
         digits = shapes.reshape(count, channels).numpy()
-        return np.asarray(digits @ (len(SHAPES) ** np.arange(channels - 1, -1, -1)), dtype=np.int64)
+        modes = digits @ (len(SHAPES) ** np.arange(channels - 1, -1, -1))
+        return np.where(shown.numpy(), modes, -1)
 
     reached = accuracy(classify, seed, size)
     if reached < LEAST_ACCURACY:
@@ -74,10 +86,36 @@ def accuracy(classify: Classify, seed: int = 0, size: int = 16, count: int = HEL
 
 
 def count_modes(modes: NDArray[np.int64], total: int = 100) -> Modes:
-    """Modes with at least one sample, as Metz et al. count them, and sum p log(p total) over the shares p of the modes."""
-    shares = np.bincount(modes, minlength=total) / len(modes)
+    """Modes with at least one sample, as Metz et al. count them, and sum p log(p total) over the shares p of the modes.
+
+    modes: int64 [n], -1 for samples that show none. Where all are such, the divergence is that of a single mode.
+    """
+    good = modes[modes >= 0]
+    if len(good) == 0:
+        return Modes(0, 0.0, float(np.log(total)))
+    shares = np.bincount(good, minlength=total) / len(good)
     seen = shares[shares > 0]
-    return Modes(len(seen), float((seen * np.log(seen * total)).sum()))
+    return Modes(len(seen), len(good) / len(modes), float((seen * np.log(seen * total)).sum()))
+
+
+def _likeness(images: Tensor, labels: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """A function of pictures uint8 [n, 1, y, x] and shapes [n]: their largest correlation with one of `images` of that shape."""
+    by_shape = [_standardised(images[labels == shape]) for shape in range(len(SHAPES))]
+
+    def likeness(pictures: Tensor, shapes: Tensor) -> Tensor:
+        vectors, found = _standardised(pictures), torch.empty(len(pictures))
+        for shape, reference in enumerate(by_shape):
+            chosen = shapes == shape
+            found[chosen] = (vectors[chosen] @ reference.T).amax(dim=1)
+        return found
+
+    return likeness
+
+
+def _standardised(images: Tensor) -> Tensor:
+    """Pixels without their mean, as vectors of length 1; their inner products are correlations."""
+    pixels = images.flatten(1).float()
+    return F.normalize(pixels - pixels.mean(dim=1, keepdim=True), dim=1)
 
 
 def _network(source: torch.Generator) -> nn.Sequential:

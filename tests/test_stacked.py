@@ -1,5 +1,9 @@
 """Stacked shapes: pictures by number, equally likely modes, ten shapes that differ, and a classifier that counts them."""
 
+import importlib
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -75,3 +79,33 @@ def test_too_small_pictures_and_too_many_channels_are_refused() -> None:
         draw_stacked(0, numbers(2), size=11)
     with pytest.raises(DataError, match="4"):
         draw_stacked(0, numbers(2), channels=4)
+
+
+@pytest.fixture
+def judge(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The benchmark's classifier module, imported as the benchmark does."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    return importlib.import_module("modes_classifier")
+
+
+def test_modes_are_counted_with_their_divergence_from_equal_shares(judge: Any) -> None:
+    even = judge.count_modes(np.arange(1000) % 100)
+    assert (even.covered, even.good) == (100, 1.0)
+    assert even.divergence == pytest.approx(0.0, abs=1e-12)
+    half = judge.count_modes(np.arange(1000) % 50)
+    assert half.covered == 50
+    assert half.divergence == pytest.approx(np.log(2))
+    assert judge.count_modes(np.array([7, -1, 7, -1]))[:2] == (1, 0.5)
+    assert judge.count_modes(np.array([-1, -1])) == (0, 0.0, pytest.approx(np.log(100)))
+
+
+@pytest.mark.slow
+def test_the_classifier_knows_the_shapes_and_takes_noise_for_none(judge: Any) -> None:
+    classify = judge.train_classifier(seed=0)
+    images, modes = draw_stacked(77, numbers(2000))
+    assert (classify(images) == modes).mean() > 0.98
+    noise = np.random.default_rng(0).integers(0, 256, (500, 2, 16, 16), dtype=np.uint8)
+    assert (classify(noise) == -1).all()
+    # One channel of noise is enough.
+    images[:, 1] = np.resize(noise[:, 1], images[:, 1].shape)
+    assert (classify(images) == -1).all()
