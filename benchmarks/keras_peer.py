@@ -1,10 +1,9 @@
-"""The networks of `skin-cgan` in Keras 3 on TensorFlow, and the training step that a Keras user would write.
+"""Worker for train_step.py: the networks of keras_networks.py, trained as a Keras user would.
 
-Runs in an environment of its own with `tensorflow-cpu` (see train_step.py). Layers, kernel, stride, bias and batch-norm
-placement, initial distributions and optimizer are those of `synthoma.networks.cgan`; `train_step.py` asserts that the
-parameter counts are the same. There is no averaged generator here, as in the original: the peer does a little less.
+Runs in an environment of its own with `tensorflow-cpu` (see train_step.py).
 
-    python keras_peer.py --style function|fit --precision fp32|bf16 --images images.npy --labels labels.npy
+    python keras_peer.py --contest cgan|wgan-gp-3d --style function|fit --precision fp32|bf16 --batch 16 \\
+        --images images.npy --labels labels.npy
 """
 
 import argparse
@@ -15,97 +14,33 @@ from typing import Any
 
 import numpy as np
 
+from keras_networks import CRITIC_STEPS, make_cgan, make_volume_gan
 from worker import serve, timed_steps
-
-CLASSES, LATENT, EMBEDDING, BATCH, SIZE, KERNEL = 9, 100, 50, 16, 64, 4
-GENERATOR_WIDTHS, DISCRIMINATOR_WIDTHS = (256, 128, 64), (64, 128, 256)
-
-
-def build_generator(keras: Any) -> Any:
-    """(z [n, 100], label [n]) -> image [n, 64, 64, 3]."""
-    layers, normal = keras.layers, keras.initializers.RandomNormal(0.0, 0.02)
-    grid = SIZE // 2 ** len(GENERATOR_WIDTHS)
-    z, label = keras.Input((LATENT,)), keras.Input((), dtype="int32")
-    embedded = layers.Embedding(CLASSES, EMBEDDING, embeddings_initializer=keras.initializers.RandomNormal(0.0, 1.0))(
-        label
-    )
-    x = layers.Concatenate()([z, embedded])
-    x = layers.Dense(GENERATOR_WIDTHS[0] * grid * grid, use_bias=False, kernel_initializer=normal)(x)
-    x = layers.LeakyReLU(0.2)(layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x))
-    x = layers.Reshape((grid, grid, GENERATOR_WIDTHS[0]))(x)
-    for width in GENERATOR_WIDTHS[1:]:
-        x = layers.Conv2DTranspose(width, KERNEL, 2, "same", use_bias=False, kernel_initializer=normal)(x)
-        x = layers.LeakyReLU(0.2)(layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x))
-    x = layers.Conv2DTranspose(3, KERNEL, 2, "same", kernel_initializer=normal)(x)
-    return keras.Model([z, label], layers.Activation("tanh", dtype="float32")(x))
-
-
-def build_discriminator(keras: Any) -> Any:
-    """(image [n, 64, 64, 3], label [n]) -> logit [n, 1]."""
-    layers, normal = keras.layers, keras.initializers.RandomNormal(0.0, 0.02)
-    image, label = keras.Input((SIZE, SIZE, 3)), keras.Input((), dtype="int32")
-    plane = layers.Embedding(CLASSES, SIZE * SIZE, embeddings_initializer=keras.initializers.RandomNormal(0.0, 1.0))(
-        label
-    )
-    x = layers.Concatenate()([image, layers.Reshape((SIZE, SIZE, 1))(plane)])
-    for place, width in enumerate(DISCRIMINATOR_WIDTHS):
-        x = layers.Conv2D(width, KERNEL, 2, "same", use_bias=place == 0, kernel_initializer=normal)(x)
-        if place:
-            x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
-        x = layers.LeakyReLU(0.2)(x)
-    x = layers.Dense(1, kernel_initializer=normal)(layers.Flatten()(x))
-    return keras.Model([image, label], layers.Activation("linear", dtype="float32")(x))
-
-
-def make_gan_class(tf: Any, keras: Any) -> type:
-    """The model whose `train_step` is one update of the discriminator and one of the generator."""
-    binary = keras.losses.BinaryCrossentropy(from_logits=True)
-
-    class GAN(keras.Model):
-        def __init__(self) -> None:
-            super().__init__()
-            self.generator, self.discriminator = build_generator(keras), build_discriminator(keras)
-            self.generator_optimizer = keras.optimizers.Adam(2e-4, beta_1=0.5)
-            self.discriminator_optimizer = keras.optimizers.Adam(2e-4, beta_1=0.5)
-
-        def train_step(self, data: Any) -> dict[str, Any]:
-            """data: images [n, 64, 64, 3] in [-1, 1] and labels [n]."""
-            images, labels = data
-            fakes = tf.random.uniform((BATCH,), 0, CLASSES, tf.int32)
-            generated = self.generator([tf.random.normal((BATCH, LATENT)), fakes], training=True)
-            with tf.GradientTape() as tape:
-                real = self.discriminator([images, labels], training=True)
-                fake = self.discriminator([generated, fakes], training=True)
-                loss_d = binary(tf.ones_like(real), real) + binary(tf.zeros_like(fake), fake)
-            variables = self.discriminator.trainable_variables
-            self.discriminator_optimizer.apply(tape.gradient(loss_d, variables), variables)
-            fakes = tf.random.uniform((BATCH,), 0, CLASSES, tf.int32)
-            with tf.GradientTape() as tape:
-                generated = self.generator([tf.random.normal((BATCH, LATENT)), fakes], training=True)
-                fake = self.discriminator([generated, fakes], training=True)
-                loss_g = binary(tf.ones_like(fake), fake)
-            variables = self.generator.trainable_variables
-            self.generator_optimizer.apply(tape.gradient(loss_g, variables), variables)
-            return {"loss_d": loss_d, "loss_g": loss_g}
-
-    return GAN
 
 
 class FunctionStyle:
-    """A custom loop: one `tf.function` that gathers its batch from the images in memory and updates both networks."""
+    """A custom loop: one `tf.function` that gathers its batches from the images in memory and updates both networks.
 
-    def __init__(self, tf: Any, gan: Any, images: np.ndarray, labels: np.ndarray, compiled: bool) -> None:
+    For the Wasserstein critic it holds all of its updates for one of the generator.
+    """
+
+    def __init__(self, tf: Any, gan: Any, images: np.ndarray, labels: np.ndarray, batch: int, compiled: bool) -> None:
         pixels, classes = tf.constant(images), tf.constant(labels)
         gan.generator_optimizer.build(gan.generator.trainable_variables)
         gan.discriminator_optimizer.build(gan.discriminator.trainable_variables)
 
+        def draw() -> tuple[Any, Any]:
+            index = tf.random.uniform((batch,), 0, len(labels), tf.int32)
+            return tf.cast(tf.gather(pixels, index), tf.float32) * (2 / 255) - 1.0, tf.gather(classes, index)
+
         @tf.function(jit_compile=compiled)
         def step() -> Any:
-            index = tf.random.uniform((BATCH,), 0, len(labels), tf.int32)
-            real = tf.cast(tf.gather(pixels, index), tf.float32) * (2 / 255) - 1.0
-            return gan.train_step((real, tf.gather(classes, index)))
+            if not hasattr(gan, "critic_step"):
+                return gan.train_step(draw())["loss_d"]
+            losses = [gan.critic_step(draw()[0]) for _ in range(CRITIC_STEPS)]
+            return losses[-1] + 0.0 * gan.generator_step()
 
-        self.step = lambda: float(step()["loss_d"])  # reading the loss waits for the step
+        self.step = lambda: float(step())  # reading the loss waits for the step
 
     def __call__(self, seconds: float) -> dict[str, Any]:
         return {"seconds": timed_steps(self.step, seconds)}
@@ -114,9 +49,9 @@ class FunctionStyle:
 class FitStyle:
     """`Model.fit` over a `tf.data` pipeline of the images in memory, everything else as Keras has it by default."""
 
-    def __init__(self, tf: Any, keras: Any, gan: Any, images: np.ndarray, labels: np.ndarray) -> None:
+    def __init__(self, tf: Any, keras: Any, gan: Any, images: np.ndarray, labels: np.ndarray, batch: int) -> None:
         data = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(len(labels)).repeat()
-        data = data.batch(BATCH, drop_remainder=True)
+        data = data.batch(batch, drop_remainder=True)
         data = data.map(lambda x, y: (tf.cast(x, tf.float32) * (2 / 255) - 1.0, y), num_parallel_calls=tf.data.AUTOTUNE)
         self.data, self.gan, self.keras = data.prefetch(tf.data.AUTOTUNE), gan, keras
         gan.compile()
@@ -141,10 +76,12 @@ class FitStyle:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--contest", choices=("cgan", "wgan-gp-3d"), required=True)
     parser.add_argument("--style", choices=("function", "xla", "fit"), required=True)
     parser.add_argument("--precision", choices=("fp32", "bf16"), required=True)
-    parser.add_argument("--images", required=True, help="uint8 [n, 3, 64, 64]")
+    parser.add_argument("--batch", type=int, required=True)
+    parser.add_argument("--images", required=True, help="uint8 [n, c, *spatial]")
     parser.add_argument("--labels", required=True, help="int64 [n]")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
@@ -158,13 +95,13 @@ def main() -> None:
     keras.utils.set_random_seed(0)
     if options.precision == "bf16":
         keras.mixed_precision.set_global_policy("mixed_bfloat16")
-    images = np.ascontiguousarray(np.load(options.images, allow_pickle=False).transpose(0, 2, 3, 1))
+    images = np.ascontiguousarray(np.moveaxis(np.load(options.images, allow_pickle=False), 1, -1))
     labels = np.load(options.labels, allow_pickle=False).astype(np.int32)
-    gan = make_gan_class(tf, keras)()
+    gan = (make_cgan if options.contest == "cgan" else make_volume_gan)(tf, keras, options.batch)
     if options.style == "fit":
-        measure: Any = FitStyle(tf, keras, gan, images, labels)
+        measure: Any = FitStyle(tf, keras, gan, images, labels, options.batch)
     else:
-        measure = FunctionStyle(tf, gan, images, labels, compiled=options.style == "xla")
+        measure = FunctionStyle(tf, gan, images, labels, options.batch, compiled=options.style == "xla")
         measure(0.5)
 
     def parameters(network: Any) -> int:
