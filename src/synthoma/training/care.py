@@ -1,6 +1,7 @@
 """What is done about the findings of the health watch: say it, end the run, or go back and go on more slowly."""
 
 import math
+from collections.abc import Mapping
 
 from synthoma.errors import TrainingError
 from synthoma.training import checkpoint, samples
@@ -42,13 +43,31 @@ def tell(session: Session, finding: Finding, action: str) -> None:
     session.observer.warn(f"{finding.message} {finding.advice}")
 
 
-def not_a_number(session: Session, broken: dict[str, float]) -> None:
-    """A loss is no number: go back where the recipe says so, else raise `TrainingError`."""
+def reconsider(session: Session) -> None:
+    """A run that its health ended stays ended when it is resumed, unless its recipe no longer asks for that."""
+    counters, settings = session.state.counters, session.recipe.training.health
+    if counters.ended is None:
+        return
+    sign = counters.ended.partition(":")[0]
+    if sign == "no_progress":
+        stays = settings.patience is not None and session.health.since_best >= settings.patience
+    else:
+        stays = settings.action != "warn"
+    if not stays:
+        counters.ended = None
+        session.health.forget(sign)
+        session.observer.say(f"The run was ended ({sign}) and goes on, as training.health wants now.")
+
+
+def not_a_number(session: Session, subject: str, values: Mapping[str, float] | None = None) -> None:
+    """`subject` (with these values) is no number: go back where the recipe says so, else raise `TrainingError`."""
+    named = "".join(
+        f"{', ' if place else ': '}{name} = {value}" for place, (name, value) in enumerate((values or {}).items())
+    )
     counters = session.state.counters
-    named = ", ".join(f"{name} = {value}" for name, value in broken.items())
     finding = Finding(
         "divergence",
-        f"The loss is no number any more at {counters.images_seen / 1000:g} kimg (iteration {counters.iteration}: {named}).",
+        f"{subject} is no number any more at {counters.images_seen / 1000:g} kimg (iteration {counters.iteration}{named}).",
         "Lower training.learning_rate (half of it is a good try), or use training.precision=fp32, in a new --out.",
         "grave",
     )
@@ -74,6 +93,8 @@ def _go_back(session: Session, finding: Finding) -> bool:
     chosen = next((path for path in folders if int(path.name) == best), folders[max(len(folders) - 2, 0)])
     world.wait()
     checkpoint.load_checkpoint(chosen, session.state)
+    # Nobody may still be reading what the first process writes anew below.
+    world.wait()
     counters = session.state.counters
     counters.rollbacks = rollbacks
     session.state.lower_rates(lowered)

@@ -48,10 +48,15 @@ def compile_checked(family: Family, batch: Batch, precision: Precision) -> str:
 
 
 def _gradient(family: Family, batch: Batch, objective: Adversarial) -> Tensor:
-    """Gradient of all discriminator terms in all of its weights, as one vector."""
+    """Gradient of all discriminator terms in all of its weights, as one vector; statistics of batch norm stay as they were."""
     wanted = frozenset(objective.penalties)
+    buffers = [buffer for network in (family.generator, family.discriminator) for buffer in network.buffers()]
+    before = [buffer.clone() for buffer in buffers]
     shown = objective.shown(family.generator, batch, wanted)
     terms, _ = objective.terms(family.discriminator, shown, wanted)
     weights = [parameter for parameter in family.discriminator.parameters() if parameter.requires_grad]
     gradients = torch.autograd.grad(torch.stack(list(terms.values())).sum(), weights, allow_unused=True)
+    with torch.no_grad():
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)
     return torch.cat([gradient.flatten().float() for gradient in gradients if gradient is not None])

@@ -1,6 +1,7 @@
 """One iteration: `critic_steps` updates of the discriminator and one of the generator; moves the clock."""
 
 import gc
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -18,6 +19,16 @@ from synthoma.training.updates import Watched, discriminator_gradients, generato
 
 # How often an adaptive augmentation compares training images, held-out images and fakes, in iterations.
 ADAPT_EVERY = 8
+
+# What torch's CPU allocator, CUDA, cuBLAS and cuDNN say; only the caching allocator of a GPU has an exception of its own.
+OUT_OF_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 def one_iteration(session: Session) -> None:
@@ -64,12 +75,12 @@ def _within_memory(
     counters, family = session.state.counters, session.family
     networks = networks_at(family, moment.level, moment.fade)
     while True:
+        now = at_once(counters.micro, session.recipe.training.batch_per_device, len(batch))
         try:
-            return gradients(family, batch, networks, counters.micro, session.world)
+            return gradients(family, batch, networks, now, session.world)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            now = min(counters.micro or len(batch), len(batch))
             advice = "use a smaller training.batch_per_device, training.precision=bf16, or fewer widths"
             if session.recipe.training.on_out_of_memory == "stop" or now == 1 or session.world.count > 1:
                 raise TrainingError(
@@ -91,9 +102,14 @@ def _within_memory(
         )
 
 
+def at_once(found: int | None, wished: int | None, batch: int) -> int:
+    """Images at once on a device: what memory was found to hold, and what the recipe wishes now, whichever is less."""
+    return min(part for part in (found, wished, batch) if part is not None)
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch failed for want of memory, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error) or "alloc" in str(error)
+    """Whether torch failed for want of memory, on a GPU (its libraries have words of their own) or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def _note(session: Session, watched: Mapping[str, Tensor]) -> None:
@@ -125,5 +141,7 @@ def _adapt(session: Session, update: int, moment: Moment, images: int) -> None:
         )
     ]
     session.world.add_up(scores)
-    signal = overfitting(*(float(score) / session.world.count for score in scores))
-    session.adaptive.update(signal, images)
+    means = [float(score) / session.world.count for score in scores]
+    # Where a score is no number the next tick says so, and does what the recipe wants to be done about it.
+    if all(map(math.isfinite, means)):
+        session.adaptive.update(overfitting(*means), images)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 
 from synthoma.dataset import Dataset
-from synthoma.errors import Interrupted, TrainingError
+from synthoma.errors import Interrupted
 from synthoma.model import Model
 from synthoma.run import Run
 from synthoma.training import care, checkpoint
@@ -38,6 +38,7 @@ def train(run: Run, dataset: Dataset, observer: Observer, world: World = ALONE) 
     recipe = read_recipe(run)
     with world.locked(run), _stop_on_signals() as stopped:
         session = begin(run, recipe, dataset, observer, world)
+        care.reconsider(session)
         iterate(session, stopped)
         if world.first:
             released = release(session)
@@ -58,18 +59,23 @@ def iterate(session: Session, stopped: threading.Event) -> None:
         one_iteration(session)
         now = session.state.counters.images_seen
         last = now >= target
-        if last or _crossed(before, now, training.tick_kimg):
-            tick(session, target)
-        if last or _crossed(before, now, training.sample_kimg):
-            draw_samples(session)
+        if (last or _crossed(before, now, training.tick_kimg)) and not tick(session, target):
+            continue
+        sampled = last or _crossed(before, now, training.sample_kimg)
         saved = last or _crossed(before, now, training.checkpoint_kimg)
+        if (sampled or saved) and not weights_are_numbers(session):
+            continue
+        if sampled:
+            draw_samples(session)
         if saved:
             validate(session, target)
             save(session)
         if care.act(session):
             continue
+        if session.state.counters.ended:
+            save(session)
         if _stop_is_wanted(session, stopped, before, now) and not is_over(session, target):
-            if not saved:
+            if not saved and weights_are_numbers(session):
                 save(session)
             raise Interrupted(
                 f"Stopped at {now / 1000:g} kimg; everything is saved. "
@@ -83,8 +89,11 @@ def is_over(session: Session, target: int) -> bool:
     return counters.ended is not None or (counters.images_seen >= target and counters.iteration > 0)
 
 
-def tick(session: Session, target: int) -> None:
-    """Read the watched values (the one synchronisation with the device), log them, and look at them."""
+def tick(session: Session, target: int) -> bool:
+    """Read the watched values (the one synchronisation with the device), log them, and look at them.
+
+    False where one is no number, and the run went back to an earlier checkpoint.
+    """
     counters, family = session.state.counters, session.family
     norms = torch.stack([gradient_norm(family.generator).double(), gradient_norm(family.discriminator).double()])
     sums = session.sums.tolist()
@@ -92,8 +101,8 @@ def tick(session: Session, target: int) -> None:
     means |= dict(zip(("gradient_generator", "gradient_discriminator"), norms.tolist(), strict=True))
     broken = {name: value for name, value in means.items() if not math.isfinite(value)}
     if broken:
-        care.not_a_number(session, broken)
-        return
+        care.not_a_number(session, "The loss", broken)
+        return False
     moment = session.moment()
     seconds = session.lap()
     images = session.images_since_tick
@@ -109,6 +118,17 @@ def tick(session: Session, target: int) -> None:
     session.waited, session.images_since_tick = 0.0, 0
     counters.counts = [0] * len(WATCHED)
     session.log(row, target)
+    return True
+
+
+def weights_are_numbers(session: Session) -> bool:
+    """Whether all weights are finite; False where one is not, and the run went back. Neither samples nor checkpoints of such."""
+    family = session.family
+    for name, network in (("generator", family.generator), ("discriminator", family.discriminator)):
+        if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
+            care.not_a_number(session, f"A weight of the {name}")
+            return False
+    return True
 
 
 def validate(session: Session, target: int) -> None:
@@ -131,19 +151,13 @@ def validate(session: Session, target: int) -> None:
 
 
 def save(session: Session) -> None:
-    """Write a checkpoint, unless a weight is no number; then remove old ones."""
+    """Write a checkpoint, then remove old ones."""
     counters, world = session.state.counters, session.world
     session.lap()
     session.state.copy_buffers()
     counters.sums = session.sums.tolist()
     counters.health = session.health.memory
     counters.adaptive = session.adaptive.to_json() if session.adaptive else None
-    for name, network in (("generator", session.family.generator), ("discriminator", session.family.discriminator)):
-        if not all(bool(p.isfinite().all()) for p in network.parameters()):
-            raise TrainingError(
-                f"A weight of the {name} is no number at {counters.images_seen / 1000:g} kimg; no checkpoint was written, the earlier "
-                "ones are whole. Lower training.learning_rate, or use training.precision=fp32, in a new --out."
-            )
     if world.first:
         checkpoint.save_checkpoint(session.run.checkpoints, session.state)
         best = counters.best["images_seen"] if counters.best else None

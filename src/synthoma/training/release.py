@@ -25,16 +25,30 @@ def release(session: Session) -> dict[str, Any]:
         "why": "last average (too few validation images to choose)",
     }
     if best:
-        folder = session.run.checkpoints / f"{best['images_seen']:09d}"
+        chosen = {"images_seen": best["images_seen"], "why": best["why"]}
+    elif before := _before_the_end(session):
+        chosen = {"images_seen": before, "why": "average of a checkpoint before training went wrong"}
+    if chosen["images_seen"] != session.state.counters.images_seen:
+        folder = session.run.checkpoints / f"{chosen['images_seen']:09d}"
         checkpoint.check_whole(folder)
         average.load_state_dict(load_file(folder / "average.safetensors"))
-        chosen = {"images_seen": best["images_seen"], "why": best["why"]}
     moment = session.schedules.at(max(chosen["images_seen"] - 1, 0))
     growth = None if moment.level is None else {"level": moment.level, "fade": moment.fade}
     network = with_measured_statistics(average, session.codes, session.device)
     info = model_info(session, chosen["images_seen"], growth)
     Model.save(Path(session.run.model), network, info, short_card(info))
     return chosen
+
+
+def _before_the_end(session: Session) -> int | None:
+    """Images seen at the checkpoint before the last, of a run that ended because something went wrong; else None."""
+    ended = session.state.counters.ended
+    if ended is None or ended.startswith("no_progress"):
+        return None
+    earlier = [int(path.name) for path in checkpoint.checkpoint_folders(session.run.checkpoints)]
+    earlier = [images_seen for images_seen in earlier if images_seen < session.state.counters.images_seen]
+    # The newest of them may have been written when it had already begun to go wrong.
+    return earlier[max(len(earlier) - 2, 0)] if earlier else None
 
 
 def model_info(session: Session, images_seen: int, growth: dict[str, Any] | None) -> dict[str, Any]:

@@ -55,6 +55,19 @@ class Observer(Protocol):
         ...
 
 
+class Unheard:
+    """The observer of processes beside the first, which speaks for all."""
+
+    def say(self, message: str) -> None:
+        """Said by the first process."""
+
+    def warn(self, message: str) -> None:
+        """Said by the first process."""
+
+    def row(self, row: dict[str, Any], total_images: int) -> None:
+        """Shown by the first process."""
+
+
 @dataclass
 class Session:
     """Networks, streams and clocks of a running training. `sums` collects the watched values on the device.
@@ -119,7 +132,9 @@ class Session:
             self.run.append_stats(row)
             if self.events:
                 self.events.write(row)
-            self.observer.row(row, target)
+            # A finding has words of its own, which the observer is told as a warning.
+            if row["kind"] != "health":
+                self.observer.row(row, target)
         if row["kind"] in ("tick", "validation"):
             self.findings += self.health.observe(row)
 
@@ -182,6 +197,7 @@ def scores_of(recipe: Recipe) -> str:
 
 def begin(run: Run, recipe: Recipe, dataset: Dataset, observer: Observer, world: World) -> Session:
     """Build networks and streams, load the newest checkpoint, decide precision; cut off what was logged after it."""
+    observer = observer if world.first else Unheard()
     check_fit(recipe, dataset)
     known = read_json(run.training_file) if run.training_file.exists() else None
     check_same_data(run, dataset, known)
@@ -216,8 +232,6 @@ def begin(run: Run, recipe: Recipe, dataset: Dataset, observer: Observer, world:
         # A stopwatch may decide differently in each process; the first one's word counts.
         precision = Precision(*world.told_by_first([precision.name, precision.reason]))
         set_precision(family, precision)
-    if state.counters.micro is None:
-        state.counters.micro = recipe.training.batch_per_device
     images_seen = state.counters.images_seen
     if world.first:
         checkpoint.remove_later(run.checkpoints, images_seen)

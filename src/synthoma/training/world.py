@@ -82,6 +82,12 @@ def join_world() -> World:
         return ALONE
     if not dist.is_initialized():
         backend = "nccl" if torch.cuda.is_available() else "gloo"
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", count))
+        if backend == "nccl" and here > torch.cuda.device_count():
+            raise TrainingError(
+                f"{here} processes were started on this machine, which has {torch.cuda.device_count()} GPU(s); each needs one of its "
+                f"own. Use torchrun --nproc-per-node {torch.cuda.device_count()}, or CUDA_VISIBLE_DEVICES= to train on processors."
+            )
         try:
             dist.init_process_group(backend)
         except (ValueError, RuntimeError) as error:
