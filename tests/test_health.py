@@ -269,3 +269,36 @@ def test_small_data_are_warned_about_by_size() -> None:
     for words in (few, very_few):
         for remedy in ("augment", "symmetries", "init_from", "freeze", "r3"):
             assert remedy in words
+
+
+def test_a_critic_that_is_still_finding_its_scale_is_not_stuck() -> None:
+    """As in the first updates of WGAN-GP: always right, the KID stands still, and the generator's gradient grows."""
+    health = Health(HealthSection(), "raw")
+    rows: Rows = []
+    for number in range(1, 40):
+        rows.append(tick(number, ahead=1.0, gradient_generator=0.002 * number**2))
+        if number % 2 == 0:
+            rows.append(validation(number, 2.0))
+    assert told(health, rows) == []
+
+
+def test_a_kid_that_is_far_too_high_is_told_although_it_is_uncertain() -> None:
+    health = Health(HealthSection(), "raw")
+    rows = [validation(1, 28.0, kid_se=3.0)] + [validation(n, 900.0, kid_se=300.0) for n in range(2, 5)]
+    assert signs(health, rows) == [("divergence", "grave")]
+
+
+def test_a_lucky_best_kid_near_zero_is_no_sign_of_divergence() -> None:
+    health = Health(HealthSection(), "raw")
+    rows = [validation(1, -0.01, kid_se=0.02)] + [validation(n, 0.08, kid_se=0.02) for n in range(2, 12)]
+    assert signs(health, rows) == []
+
+
+def test_what_was_forgotten_is_told_anew() -> None:
+    health = watch(patience=1)
+    rows = [validation(1, 0.4), validation(2, 0.4)]
+    assert signs(health, rows) == [("no_progress", "warning")]
+    assert health.since_best == 1
+    assert told(health, [validation(3, 0.4)]) == []
+    health.forget("no_progress")
+    assert signs(health, [validation(4, 0.4)]) == [("no_progress", "warning")]

@@ -28,6 +28,9 @@ SATURATED_TICKS, SATURATED_FOR_LONG = 6, 18
 # Validations without a better KID after which a run counts as stuck, and share of its earlier gradients at which the
 # generator's have vanished.
 STUCK_VALIDATIONS, VANISHED = 2, 0.01
+# A Wasserstein critic is right in every case from its first updates on, while its slope takes long to reach 1: as long as
+# the generator's gradient is above so many times its median, nothing is stuck but only beginning.
+GROWING = 3.0
 
 # Mean distance between samples over that of real images. Trained models of ours lie at 0.5 to 1.1, one image a class is
 # 0; blur alone halves it.
@@ -50,6 +53,9 @@ MOST_LOSS = {"probability": 20.0, "raw": 1e6}
 
 # KID of averaged weights swings by less than its double; three times the best, beyond the noise, is a run that went bad.
 KID_RISE, KID_ERRORS, KID_VALIDATIONS = 3.0, 5.0, 3
+# Images that fell apart differ so much from each other that the error of their KID is a third of it. Then five times the best
+# counts, also at those ends of both intervals (1.5 standard errors) that lie next to each other.
+KID_FAR, NEAR_END = 5.0, 1.5
 
 SMALL_DATA, VERY_SMALL_DATA = 1000, 300
 
@@ -100,6 +106,17 @@ class Health:
         """All that the watch remembers, as JSON."""
         return copy.deepcopy(self._memory)
 
+    @property
+    def since_best(self) -> int:
+        """Validations since the best one."""
+        return int(self._memory["since_best"])
+
+    def forget(self, sign: str) -> None:
+        """Tell findings of this sign anew, where they last."""
+        told = self._memory["told"]
+        for key in [key for key in told if key.startswith(sign)]:
+            del told[key]
+
     def observe(self, row: Row) -> list[Finding]:
         """Findings that a row of stats.jsonl gives rise to; rows of other kinds than "tick" and "validation" give none."""
         if row["kind"] == "tick":
@@ -141,7 +158,7 @@ class Health:
         hopeless = stuck or self._vanished(row)
         probable = self.scores == "probability"
         sure = probable and real >= SURE_REAL and fake <= SURE_FAKE
-        ordered = ahead >= SURE_AHEAD and hopeless
+        ordered = ahead >= SURE_AHEAD and hopeless and not self._growing(row)
         over = (not probable or fake > UNSURE_FAKE) and ahead < UNSURE_AHEAD
         grave = SATURATED_FOR_LONG if hopeless or self._memory["best"] is None else None
         right = f"it is right in {50 * (1 + ahead):.1f} % of pairs"
@@ -161,6 +178,12 @@ class Health:
         usual = self._usual("gradient_generator")
         now = row.get("gradient_generator")
         return usual is not None and now is not None and now < VANISHED * usual
+
+    def _growing(self, row: Row) -> bool:
+        """Whether the generator's gradient is far above what it was: a critic that is still finding its scale."""
+        usual = self._usual("gradient_generator")
+        now = row.get("gradient_generator")
+        return usual is not None and now is not None and now > GROWING * usual
 
     def _usual(self, name: str) -> float | None:
         history = self._memory["history"].get(name, [])
@@ -259,7 +282,10 @@ class Health:
     def _rising_kid(self, row: Row) -> list[Finding]:
         best = self._memory["best"]
         noise = math.hypot(row["kid_se"], best["kid_se"])
-        bad = row["kid"] > KID_RISE * max(best["kid"], 0.0) and row["kid"] - best["kid"] > KID_ERRORS * noise
+        lowest = max(best["kid"], 0.0)
+        risen = row["kid"] > KID_RISE * lowest and row["kid"] - best["kid"] > KID_ERRORS * noise
+        far = row["kid"] - NEAR_END * row["kid_se"] > KID_FAR * (lowest + NEAR_END * best["kid_se"])
+        bad = risen or far
         finding = (
             "divergence",
             f"The images get worse: their distance from the real ones (KID) is {row['kid']:.3g}, and was {best['kid']:.3g} at "
