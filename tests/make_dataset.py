@@ -1,13 +1,14 @@
 """Small datasets and observers that tests make themselves."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy import ndimage
 
 from synthoma.cohort import cohort_hash
 from synthoma.dataset import Dataset, seal_dataset
@@ -30,6 +31,19 @@ def blob_images(
             tone = 230 - 90 * blob * (1 + ((label + channel) % 3)) / 1.5
             images[i, channel] = np.clip(tone + random.normal(0, 4, size), 0, 255)
     return images, labels
+
+
+def smooth_images(
+    count: int, channels: int, size: tuple[int, ...], classes: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Smooth random pictures, brighter with the class: far more different from each other than blobs are."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % max(classes, 1)
+    zoom = [1, 1, *(n / 3 for n in size)]
+    coarse = random.uniform(0, 180, (count, channels, *(3,) * len(size)))
+    images = ndimage.zoom(coarse, zoom, order=1, grid_mode=True, mode="nearest")
+    bright = (60 * labels / max(classes, 1)).reshape(-1, 1, *(1,) * len(size))
+    return np.clip(images + bright, 0, 255).astype(np.uint8), labels
 
 
 def blob_masks(images: np.ndarray) -> np.ndarray:
@@ -57,17 +71,22 @@ def make_dataset(
     per_group: int = 2,
     attributes: Mapping[str, Sequence[float | str | None]] | None = None,
     masks: bool = False,
+    draw: Callable[..., tuple[np.ndarray, np.ndarray]] = blob_images,
+    train: int | None = None,
 ) -> Dataset:
     """A valid dataset folder with groups of `per_group` images, 70/15/15 by group.
 
-    attributes: name -> a value for each image (None or NaN: missing); masks: also masks.npy, the blob of each image.
+    attributes: name -> a value for each image (None or NaN: missing); masks: also masks.npy, the blob of each image;
+    draw: what makes the images; train: only the first so many are training images, the others are mostly for validation.
     """
-    images, labels = blob_images(count, channels, size, classes)
+    images, labels = draw(count, channels, size, classes)
     names = [f"class{label}" for label in labels]
     contents = [hashlib.sha256(image.tobytes()).hexdigest()[:32] for image in images]
     number = np.arange(count) // per_group
     share = (number * 7919 % 100) / 100
     splits = np.where(share < 0.7, "train", np.where(share < 0.85, "val", "test"))
+    if train is not None:
+        splits = np.where(np.arange(count) < train, "train", np.where(number % 5 > 0, "val", "test"))
     groups = [f"G{n:05d}" for n in number]
     folder.mkdir(parents=True)
     np.save(folder / "images.npy", images)
