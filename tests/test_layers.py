@@ -56,3 +56,14 @@ def test_map_dense_equals_flatten_and_linear(dim: int) -> None:
     torch.testing.assert_close(weight, other_weight)
     # The reason of its being: the gradient comes back in the layout of the map.
     assert mine.is_contiguous(memory_format=layers.CHANNELS_LAST[dim])
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_maps_of_grey_images_are_channels_last_from_the_first_layer_on(dim: int) -> None:
+    layer = Convolution(dim, 1, 8, 4, stride=2, padding=1)
+    torch.nn.init.normal_(layer.weight, generator=torch.Generator().manual_seed(0))
+    before = layer.weight.detach().clone()
+    layers.lay_out(layer, dim, torch.device("cpu"))
+    torch.testing.assert_close(layer.weight.detach(), before, rtol=0, atol=0)
+    image = torch.zeros(2, 1, *SIZES[dim]).contiguous(memory_format=layers.CHANNELS_LAST[dim])
+    assert layer(image).is_contiguous(memory_format=layers.CHANNELS_LAST[dim])

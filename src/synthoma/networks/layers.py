@@ -202,7 +202,9 @@ def lay_out(network: nn.Module, dim: int, device: torch.device) -> None:
     network.to(device)
     for parameter in network.parameters():
         if parameter.ndim == dim + 2:
-            parameter.data = parameter.data.contiguous(memory_format=CHANNELS_LAST[dim])
+            # Written anew, as a weight for a single channel is in both layouts at once: it would stay in the other one by
+            # its strides, and all maps after it would follow and be copied back (a tenth of a step on grey volumes).
+            parameter.data = torch.empty_like(parameter.data, memory_format=CHANNELS_LAST[dim]).copy_(parameter.data)
 
 
 def same_kernel_padding(kernel: int) -> int:
