@@ -113,6 +113,12 @@ def test_smoothed_labels_do_not_hide_saturation() -> None:
     assert signs(health, rows) == [("saturated_discriminator", "warning")]
 
 
+def test_moderate_probabilities_are_no_saturation_although_all_pairs_are_in_order() -> None:
+    unsure = {"d_real": 0.85, "d_fake": 0.15, "ahead": 1.0}
+    rows = [validation(n, 2.0) for n in (1, 2, 3)] + [tick(n, **unsure) for n in range(4, 60)]
+    assert told(watch(), rows) == []
+
+
 def test_a_vanished_gradient_of_the_generator_counts_without_validations() -> None:
     health = Health(HealthSection(), "raw")
     rows = [tick(n) for n in range(20)] + [tick(n, ahead=1.0, gradient_generator=1e-4) for n in range(20, 30)]
@@ -228,7 +234,8 @@ def test_a_new_level_of_growth_begins_anew() -> None:
     rows: Rows = [tick(n, level=0, gradient_generator=0.001) for n in range(30)]
     rows += [validation(n, 1.0) for n in range(30, 33)]
     rows += [tick(n, level=1, gradient_generator=1.0) for n in range(33, 50)]
-    rows += [validation(n, 1.0) for n in range(50, 52)]
+    # A level that is new makes worse images for a while than the last one made.
+    rows += [validation(n, 5.0, kid_se=0.01) for n in range(50, 53)]
     assert told(watch(patience=3), rows) == []
 
 

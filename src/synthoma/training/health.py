@@ -21,6 +21,9 @@ SURE_REAL, SURE_FAKE = 0.97, 0.03
 # Share of pairs that it orders rightly, minus the others. Critics of healthy Wasserstein runs come near to 1 as well,
 # so this counts only where the images no longer get better.
 SURE_AHEAD = 0.99
+# Nor does it count where its probabilities are moderate: it may order all pairs of easy images rightly and still be unsure
+# of each. With labels smoothed by 0.15 a saturated one ends 0.85 apart, a healthy one stays within 0.8.
+SURE_APART = 0.82
 # What it has to fall back to before the finding is over; the gap keeps a value at the limit from being told again.
 UNSURE_FAKE, UNSURE_AHEAD = 0.06, 0.97
 # Ticks in a row: the first ticks of many runs are lost by the generator, which then catches up.
@@ -130,7 +133,7 @@ class Health:
     def _at_level(self, level: int | None) -> None:
         """A new level of growth is another network: what was usual before says nothing about it."""
         if level != self._memory["level"]:
-            self._memory |= {"level": level, "history": {}, "lowest": {}, "lasting": {}, "since_best": 0}
+            self._memory |= {"level": level, "history": {}, "lowest": {}, "lasting": {}, "best": None, "since_best": 0}
 
     def _tell(
         self, key: str, bad: bool, well: bool, after: tuple[int | None, int | None], finding: tuple[str, str, str]
@@ -158,7 +161,8 @@ class Health:
         hopeless = stuck or self._vanished(row)
         probable = self.scores == "probability"
         sure = probable and real >= SURE_REAL and fake <= SURE_FAKE
-        ordered = ahead >= SURE_AHEAD and hopeless and not self._growing(row)
+        apart = not probable or real - fake >= SURE_APART
+        ordered = ahead >= SURE_AHEAD and apart and hopeless and not self._growing(row)
         over = (not probable or fake > UNSURE_FAKE) and ahead < UNSURE_AHEAD
         grave = SATURATED_FOR_LONG if hopeless or self._memory["best"] is None else None
         right = f"it is right in {50 * (1 + ahead):.1f} % of pairs"
