@@ -226,7 +226,8 @@ def flatten_and_multiply(self: layers.MapDense, x: Tensor) -> Tensor:
 def make_contiguous(network: nn.Module) -> None:
     """Undo the channels-last layout that weights are built with."""
     for parameter in network.parameters():
-        parameter.data = parameter.data.contiguous()
+        # Written anew: a 1x1 kernel is in both layouts at once, and convolutions go by its strides.
+        parameter.data = torch.empty_like(parameter.data, memory_format=torch.contiguous_format).copy_(parameter.data)
 
 
 # (where, name, value): with these our modules compute as torch's own layers do.
