@@ -56,9 +56,9 @@ MOST_LOSS = {"probability": 20.0, "raw": 1e6}
 
 # KID of averaged weights swings by less than its double; three times the best, beyond the noise, is a run that went bad.
 KID_RISE, KID_ERRORS, KID_VALIDATIONS = 3.0, 5.0, 3
-# Images that fell apart differ so much from each other that the error of their KID is a third of it. Then five times the best
-# counts, also at those ends of both intervals (1.5 standard errors) that lie next to each other.
-KID_FAR, NEAR_END = 5.0, 1.5
+# Images that fell apart differ so much from each other that the error of their KID is a third of it. Then its logarithm
+# counts, whose error stays small, and which has to have risen by four of them.
+KID_LOG_ERRORS = 4.0
 
 SMALL_DATA, VERY_SMALL_DATA = 1000, 300
 
@@ -286,10 +286,11 @@ class Health:
     def _rising_kid(self, row: Row) -> list[Finding]:
         best = self._memory["best"]
         noise = math.hypot(row["kid_se"], best["kid_se"])
-        lowest = max(best["kid"], 0.0)
-        risen = row["kid"] > KID_RISE * lowest and row["kid"] - best["kid"] > KID_ERRORS * noise
-        far = row["kid"] - NEAR_END * row["kid_se"] > KID_FAR * (lowest + NEAR_END * best["kid_se"])
-        bad = risen or far
+        risen = row["kid"] - best["kid"] > KID_ERRORS * noise
+        if best["kid"] > 0 < row["kid"]:
+            relative = math.hypot(row["kid_se"] / row["kid"], best["kid_se"] / best["kid"])
+            risen = risen or math.log(row["kid"] / best["kid"]) > KID_LOG_ERRORS * relative
+        bad = risen and row["kid"] > KID_RISE * max(best["kid"], 0.0)
         finding = (
             "divergence",
             f"The images get worse: their distance from the real ones (KID) is {row['kid']:.3g}, and was {best['kid']:.3g} at "
