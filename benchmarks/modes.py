@@ -44,7 +44,8 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("points", "images"), nargs="?", default="points")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0, help="to share the seeds among processes")
     parser.add_argument("--updates", type=int, default=12_000, help="points: discriminator updates of a run")
     parser.add_argument("--objectives", nargs="*", help="points: these only")
     parser.add_argument("--kimg", type=float, default=200.0, help="images: length of a run in thousands of images")
@@ -73,7 +74,7 @@ def run_all(out: Path, part: str, jobs: Iterator[Job]) -> None:
 
 
 def point_jobs(options: argparse.Namespace) -> Iterator[Job]:
-    for seed in range(options.seeds):
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
         for contestant in CONTESTANTS:
             if options.objectives and contestant.name not in options.objectives:
                 continue
@@ -93,7 +94,7 @@ def image_jobs(options: argparse.Namespace) -> Iterator[Job]:
             classify = classify or train_classifier()
             return train_images(family, seed, options.kimg, work, classify)
 
-        for seed in range(options.seeds):
+        for seed in range(options.first_seed, options.first_seed + options.seeds):
             for family in options.families or FAMILIES:
                 key = {"family": family, "seed": seed, "kimg": options.kimg}
                 yield key, lambda f=family, s=seed: judged(f, s)
