@@ -7,6 +7,7 @@ measured just before. Settings: bakeoff_contestants.py. Needs the folders `pap_s
 
     python benchmarks/bakeoff.py --data FOLDER --work SCRATCH              # all runs; those in the result file are skipped
     python benchmarks/bakeoff.py --data FOLDER --work SCRATCH --trials 1 4 # factors on the rates, judged by validation KID
+    python benchmarks/bakeoff.py --data FOLDER --work SCRATCH --seconds 450 --out FILE --only cgan r3   # a longer one
     python benchmarks/bakeoff.py --table                                   # the result file as a table
     python benchmarks/bakeoff.py --work SCRATCH --picture docs/images/bakeoff.png   # synthetic images side by side
 
@@ -72,8 +73,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--picture-set", choices=SETS, default="lung_histology")
     arguments = parser.parse_args(words)
-    if not 0 < arguments.seconds <= 90:
-        parser.error("--seconds is more than 0 and at most 90.")
+    if arguments.seconds <= 0:
+        parser.error("--seconds is more than 0.")
     if arguments.data is None and not (arguments.table or arguments.picture):
         parser.error("--data or $SYNTHOMA_DATA names the folder with the images.")
     return arguments
