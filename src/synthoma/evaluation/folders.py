@@ -72,8 +72,10 @@ def holds_synthetic_images(root: Path) -> bool:
 
 def _is_image(file: Path, root: Path) -> bool:
     hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
-    return not hidden and file.is_file() and (
-        is_image_name(file.name) or file.suffix == _VOLUME or file.name.endswith(NIFTI)
+    return (
+        not hidden
+        and file.is_file()
+        and (is_image_name(file.name) or file.suffix == _VOLUME or file.name.endswith(NIFTI))
     )
 
 
