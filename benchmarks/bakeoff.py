@@ -71,7 +71,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--trials", type=float, nargs="+", help="try these factors on the learning rates instead")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--picture", type=Path)
-    parser.add_argument("--picture-set", choices=SETS, default="lung_histology")
+    parser.add_argument("--picture-set", choices=SETS, default="pap_smear")
     arguments = parser.parse_args(words)
     if arguments.seconds <= 0:
         parser.error("--seconds is more than 0.")

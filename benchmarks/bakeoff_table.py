@@ -80,11 +80,11 @@ def _number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
-def draw_picture(work: Path, images: str, out: Path, columns: int = 16, rows: int = 2) -> None:
+def draw_picture(work: Path, images: str, out: Path, count: int = 11) -> None:
     """Synthetic images only, of every contestant's first seed: the same numbers of one stream, none chosen."""
     sections = []
     for name in CONTESTANTS:
         folder = work / f"{images}-{name.replace(' + ', '-')}-0" / "run" / "model"
-        made = Model.load(folder).generate(columns * rows, seed=0)
+        made = Model.load(folder).generate(count, seed=0)
         sections.append((name, made.images))
-    write_png(contact_sheet(sections, columns, scale=1), out)
+    write_png(contact_sheet(sections, count, scale=2), out)
