@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -68,14 +69,24 @@ class Family:
     levels: int | None
 
 
+def _of_generator(model: ModelSection, space: ImageSpace) -> dict[str, Any]:
+    """What every generator is told."""
+    return {**_of_images(space), "latent": model.latent, "widths": model.generator_widths}
+
+
+def _of_discriminator(model: ModelSection, space: ImageSpace) -> dict[str, Any]:
+    """What every discriminator is told."""
+    return {**_of_images(space), "widths": model.discriminator_widths}
+
+
+def _of_images(space: ImageSpace) -> dict[str, Any]:
+    return {"size": space.size, "channels": space.channels, "conditions": space.conditions}
+
+
 def _convolutional(body: Body, needs_conditions: bool = False) -> Entry:
     return Entry(
         lambda model, space: ConvolutionalGenerator(
-            space.size,
-            space.channels,
-            model.latent,
-            model.generator_widths,
-            conditions=space.conditions,
+            **_of_generator(model, space),
             embedding=model.label_embedding,
             kernel=model.kernel,
             norm=model.generator_norm,
@@ -84,10 +95,7 @@ def _convolutional(body: Body, needs_conditions: bool = False) -> Entry:
             body=body,
         ),
         lambda model, space: ConvolutionalDiscriminator(
-            space.size,
-            space.channels,
-            model.discriminator_widths,
-            conditions=space.conditions,
+            **_of_discriminator(model, space),
             conditioning=model.conditioning,
             kernel=model.kernel,
             norm=model.discriminator_norm,
@@ -104,20 +112,13 @@ def _convolutional(body: Body, needs_conditions: bool = False) -> Entry:
 FAMILIES: dict[str, Entry] = {
     "mlp": Entry(
         lambda model, space: MLPGenerator(
-            space.size,
-            space.channels,
-            model.latent,
-            model.generator_widths,
-            conditions=space.conditions,
+            **_of_generator(model, space),
             embedding=model.label_embedding,
             norm=model.generator_norm,
             output=model.output,
         ),
         lambda model, space: MLPDiscriminator(
-            space.size,
-            space.channels,
-            model.discriminator_widths,
-            conditions=space.conditions,
+            **_of_discriminator(model, space),
             conditioning=model.conditioning,
             embedding=model.label_embedding,
             norm=model.discriminator_norm,
@@ -131,18 +132,11 @@ FAMILIES: dict[str, Entry] = {
     "wgan-gp": _convolutional(DCGAN),
     "pggan": Entry(
         lambda model, space: PGGANGenerator(
-            size=space.size,
-            channels=space.channels,
-            conditions=space.conditions,
-            latent=model.latent,
-            widths=model.generator_widths,
+            **_of_generator(model, space),
             attention=model.attention,
         ),
         lambda model, space: PGGANDiscriminator(
-            size=space.size,
-            channels=space.channels,
-            conditions=space.conditions,
-            widths=model.discriminator_widths,
+            **_of_discriminator(model, space),
             minibatch_stddev=model.minibatch_stddev,
             conditioning=model.conditioning,
             attention=model.attention,
@@ -154,19 +148,12 @@ FAMILIES: dict[str, Entry] = {
     ),
     "style": Entry(
         lambda model, space: StyleGenerator(
-            size=space.size,
-            channels=space.channels,
-            conditions=space.conditions,
-            latent=model.latent,
-            widths=model.generator_widths,
+            **_of_generator(model, space),
             mapping_layers=model.mapping_layers,
             noise=model.noise,
         ),
         lambda model, space: StyleDiscriminator(
-            size=space.size,
-            channels=space.channels,
-            conditions=space.conditions,
-            widths=model.discriminator_widths,
+            **_of_discriminator(model, space),
             minibatch_stddev=model.minibatch_stddev,
         ),
         lambda network, model, source: initialise_style(network, source),
@@ -175,11 +162,7 @@ FAMILIES: dict[str, Entry] = {
     ),
     "r3": Entry(
         lambda model, space: R3Generator(
-            size=space.size,
-            channels=space.channels,
-            conditions=space.conditions,
-            latent=model.latent,
-            widths=model.generator_widths,
+            **_of_generator(model, space),
             blocks=model.blocks,
             group_size=model.group_size,
             stem=model.stem,
@@ -187,10 +170,7 @@ FAMILIES: dict[str, Entry] = {
             checkpoint_activations=model.checkpoint_activations,
         ),
         lambda model, space: R3Discriminator(
-            size=space.size,
-            channels=space.channels,
-            conditions=space.conditions,
-            widths=model.discriminator_widths,
+            **_of_discriminator(model, space),
             blocks=model.blocks,
             group_size=model.group_size,
             stem=model.stem,

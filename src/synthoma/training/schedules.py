@@ -1,6 +1,5 @@
 """What the clock decides: level, batch, strength of penalties and augmentation, how much conditions count."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -96,11 +95,6 @@ def keys_that_fix_the_length(model: ModelSection, training: TrainingSection, gro
     return [f"training.{key}" for key in keys]
 
 
-def least_batch(recipe: Recipe) -> int:
-    """The smallest batch of the run, which devices have to share."""
-    return min([recipe.training.batch, *(recipe.training.growth.batches or [])])
-
-
 def is_due(update: int, period: int) -> bool:
     """Whether a lazy term is computed in this update of its network: in the first, and every `period` after it."""
-    return math.fmod(update, period) == 0
+    return update % period == 0
