@@ -2,6 +2,15 @@
 
 from typing import Any
 
+# The families whose first width belongs to the base grid: no norm, and no tanh.
+FROM_A_GRID: dict[str, Any] = {
+    "generator_widths": [128, 128, 128, 64, 32],
+    "discriminator_widths": [32, 64, 128, 128, 128],
+    "output": "linear",
+    "generator_norm": "none",
+    "discriminator_norm": "none",
+}
+
 DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     # The chest-CT project's first trial: fully connected layers.
     "mlp": {
@@ -38,12 +47,8 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     # Karras et al. 2018.
     "pggan": {
         "model": {
-            "generator_widths": [128, 128, 128, 64, 32],
-            "discriminator_widths": [32, 64, 128, 128, 128],
+            **FROM_A_GRID,
             "minibatch_stddev": 4,
-            "output": "linear",
-            "generator_norm": "none",
-            "discriminator_norm": "none",
         },
         "training": {
             "loss": "wasserstein",
@@ -56,13 +61,9 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     # Karras et al. 2020.
     "style": {
         "model": {
-            "generator_widths": [128, 128, 128, 64, 32],
-            "discriminator_widths": [32, 64, 128, 128, 128],
+            **FROM_A_GRID,
             "minibatch_stddev": 4,
-            "output": "linear",
             "conditioning": "projection",
-            "generator_norm": "none",
-            "discriminator_norm": "none",
         },
         "training": {
             "penalties": {"r1": 1.0, "path_length": 2.0},
@@ -76,12 +77,8 @@ DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "r3": {
         "model": {
             "latent": 64,
-            "generator_widths": [128, 128, 128, 64, 32],
-            "discriminator_widths": [32, 64, 128, 128, 128],
-            "output": "linear",
+            **FROM_A_GRID,
             "conditioning": "projection",
-            "generator_norm": "none",
-            "discriminator_norm": "none",
         },
         "training": {
             "loss": "relativistic",
