@@ -16,6 +16,9 @@ from synthoma.recipe import Recipe
 from synthoma.run import Run, file_sha256
 from synthoma.training import prepare_run, train
 from synthoma.training.checkpoint import checkpoint_folders
+from synthoma.training.iteration import one_iteration
+from synthoma.training.session import begin
+from synthoma.training.world import World
 
 FLAT, SOLID = (16, 24), (8, 8, 8)
 LAZY = {"style": {"lazy": {"r1": 3, "path_length": 2}}}
@@ -102,3 +105,19 @@ def test_optimizers_begin_anew_at_a_level(tmp_path: Path) -> None:
     # fade used a layer.)
     assert max(steps) == 9
     assert torch.isfinite(torch.cat([value.flatten() for value in moments.values()])).all()
+
+
+def test_the_average_has_its_half_life_in_images_seen_whatever_the_critic_steps(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data", count=64, channels=3, size=FLAT)
+    recipe = small_family("wgan", FLAT, kimg=0.08, checkpoint_kimg=0.08, ema_kimg=0.08, ema_rampup=None)
+    run = Run(tmp_path / "run")
+    prepare_run(run, recipe)
+    session = begin(run, recipe, data, Silent(), World())
+    before = [weight.clone() for weight in session.state.average.parameters()]
+    one_iteration(session)
+    # 5 critic updates of 16 images: one half-life, so the average is half way to the trained weights.
+    assert session.state.counters.images_seen == 80
+    for old, now, trained_weight in zip(
+        before, session.state.average.parameters(), session.family.generator.parameters(), strict=True
+    ):
+        torch.testing.assert_close(now, (old + trained_weight) / 2)

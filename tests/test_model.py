@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from synthoma.conditions import Conditions
+from synthoma.draws import StepDraws
 from synthoma.errors import ModelError
 from synthoma.families import ImageSpace, build_family
 from synthoma.model import BLOCK, Model, SampleDataset
@@ -58,6 +59,26 @@ def test_an_image_does_not_depend_on_what_else_is_asked_for(tmp_path: Path) -> N
     assert late.indices.tolist() == list(range(BLOCK - 2, BLOCK + 2))
     assert not np.array_equal(many.images[0], many.images[1])
     assert not np.array_equal(model.generate(3, label="melanoma", seed=8).images, few.images)
+
+
+def test_every_image_has_noise_of_its_own_in_a_style_network(tmp_path: Path) -> None:
+    model = Model.load(save_model(tmp_path / "model", "style"))
+    network = model.network
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("strength"):
+                parameter.fill_(1.0)
+    many = model.generate(BLOCK + 3, seed=7)
+    assert np.array_equal(many.images[BLOCK:], model.generate(3, seed=7, start=BLOCK).images)
+    index = torch.arange(BLOCK)
+    draws = StepDraws(7, 0, index)
+    z, noise = draws.normal("generation latents", (8,)), draws.normal("generation noise", (int(network.noise_size),))
+    assert not torch.equal(noise[0], noise[1])
+    with torch.no_grad():
+        expected = network(z, None, noise=noise).numpy()
+    low, high = model.info["networks"]["range"]
+    scaled = np.clip((expected - low) / (high - low) * 255, 0, 255)
+    assert np.abs(scaled - many.images[:BLOCK]).max() <= 0.51
 
 
 def test_classes_are_drawn_as_in_training_where_none_is_named(tmp_path: Path) -> None:

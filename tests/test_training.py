@@ -17,7 +17,7 @@ from synthoma.errors import DatasetError, RecipeError, TrainingError
 from synthoma.objectives.batch import Batch
 from synthoma.recipe import Recipe
 from synthoma.run import Run, file_sha256
-from synthoma.training import Interrupted, loop, prepare_run, train
+from synthoma.training import Interrupted, loop, prepare_run, train, validation
 from synthoma.training.batches import BatchStream
 from synthoma.training.checkpoint import checkpoint_folders
 from synthoma.training.images import RealImages
@@ -121,6 +121,18 @@ def test_a_longer_run_goes_on_with_a_shorter_one(finished: Run, dataset: Dataset
     longer, _ = train_once(folder, dataset, small_recipe(kimg=0.64))
     straight, _ = train_once(tmp_path / "straight", dataset, small_recipe(kimg=0.64))
     assert last_sums(longer) == last_sums(straight)
+
+
+@pytest.mark.parametrize(
+    ("needed", "why"), [(1, "the run ended before a validation"), (100, "too few validation images to choose")]
+)
+def test_a_release_says_why_no_checkpoint_was_chosen(
+    needed: int, why: str, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validation, "LEAST_FOR_BEST", needed)
+    monkeypatch.setattr(loop, "validate", lambda session, target: None)
+    run, _ = train_once(tmp_path / "run", dataset, small_recipe(kimg=0.064))
+    assert json.loads(run.training_file.read_text())["released"]["why"] == f"last average ({why})"
 
 
 def test_seeds_differ_and_paths_do_not_matter(finished: Run, dataset: Dataset, tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from synthoma.conditions import Conditions
-from synthoma.draws import Draws
+from synthoma.draws import StepDraws
 from synthoma.errors import ModelError, nearest_name_hint
 from synthoma.families import ImageSpace, build_generator
 from synthoma.networks.layers import lay_out
-from synthoma.networks.options import to_full_size
+from synthoma.networks.sampling import sample
 from synthoma.recipe import content_hash
 from synthoma.run import aside_folder, file_sha256, read_json, write_json
 from synthoma.settings import ModelSection
@@ -219,11 +219,11 @@ class Model:
     @torch.no_grad()
     def _make(self, index: Tensor, codes: Tensor, seed: int, truncation: float) -> Tensor:
         index = index.to(self.device)
-        z = Draws(seed, "generation latents").normal(0, index, (self.info["networks"]["latent"],))
         growth = self.info.get("growth") or {}
         options = {"truncation": truncation} if truncation != 1.0 else {}
-        images = self.network(z, codes.to(self.device) if self.conditional else None, **growth, **options)
-        return to_full_size(images, self.info["size"]).cpu()
+        codes_given = codes.to(self.device) if self.conditional else None
+        draws = StepDraws(seed, 0, index)
+        return sample(self.network, draws, "generation", codes_given, self.info["size"], **growth, **options).cpu()
 
     def _encode(self, images: Tensor) -> tuple[NDArray[np.generic], NDArray[np.uint8] | None]:
         """From the networks' range back to the encoding of the training set, and to masks."""

@@ -40,9 +40,11 @@ class Objective(Protocol):
     """Losses of one family. Returned terms are sample means; the loop adds them up and calls backward.
 
     critic_steps: discriminator updates for one of the generator. lazy: term -> it is computed every so many updates
-    only, when it is in `batch.due`. memory: tensors that change with the updates; they are saved in checkpoints.
+    only, when it is in `batch.due`. memory: tensors that change with the updates; they are saved in checkpoints. make: how
+    the discriminator's fakes come from the generator and a batch.
     """
 
+    make: Make
     critic_steps: int
     lazy: dict[str, int]
     memory: dict[str, Tensor]

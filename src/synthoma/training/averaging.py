@@ -1,19 +1,23 @@
 """The averaged generator made ready for use: its batch-norm statistics are measured, not averaged."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from synthoma.draws import Draws
-from synthoma.networks.options import to_full_size
+from synthoma.draws import Draws, StepDraws
+from synthoma.networks.sampling import sample
 
 BATCHES, BATCH = 16, 64
 NORMS = nn.modules.batchnorm._BatchNorm
 
-# (z [n, latent], conditions [n, k] or None) -> images [n, c, *size]
-Sampler = Callable[[Tensor, Tensor | None], Tensor]
+
+class Sampler(Protocol):
+    """(draws of n samples, purpose of the streams, conditions [n, k] or None) -> images [n, c, *size]."""
+
+    def __call__(self, draws: StepDraws, purpose: str, conditions: Tensor | None) -> Tensor: ...
 
 
 def with_measured_statistics(average: nn.Module, codes: Tensor | None, device: torch.device) -> nn.Module:
@@ -50,10 +54,9 @@ def make_sampler(
 ) -> Sampler:
     """The averaged generator as a function; images of a lower level of growth are brought to the full size."""
     network = with_measured_statistics(average, codes, device)
-    if level is None:
-        return network
+    growth = {} if level is None else {"level": level, "fade": fade}
 
-    def sample(z: Tensor, conditions: Tensor | None) -> Tensor:
-        return to_full_size(network(z, conditions, level=level, fade=fade), size)
+    def sampler(draws: StepDraws, purpose: str, conditions: Tensor | None) -> Tensor:
+        return sample(network, draws, purpose, conditions, size, **growth)
 
-    return sample
+    return sampler

@@ -59,7 +59,7 @@ def one_iteration(session: Session) -> None:
     counters.iteration += 1
     counters.images_seen += steps * moment.batch
     session.images_since_tick += steps * moment.batch
-    session.state.update_average(training, moment.batch)
+    session.state.update_average(training, steps * moment.batch)
 
 
 def due_terms(lazy: Mapping[str, int], update: int, of_generator: bool) -> dict[str, float]:
@@ -131,7 +131,7 @@ def _adapt(session: Session, update: int, moment: Moment, images: int) -> None:
     seen = session.batches.batch(update, moment, {})
     # The same update number in both streams: draws of the augmentation are shared, so only the images differ.
     held_out = session.held_out.batch(update, moment, {})
-    fakes = generator(seen.z, seen.fake_conditions)
+    fakes = session.family.objective.make(generator, seen)
     scores = [
         discriminator(batch.augment(pictures, "real"), conditions).double().mean()
         for batch, pictures, conditions in (

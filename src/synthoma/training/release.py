@@ -22,7 +22,9 @@ def release(session: Session) -> dict[str, Any]:
     average = session.state.average
     chosen: dict[str, Any] = {
         "images_seen": session.state.counters.images_seen,
-        "why": "last average (too few validation images to choose)",
+        "why": "last average (too few validation images to choose)"
+        if not session.validator.chooses
+        else "last average (the run ended before a validation)",
     }
     if best:
         chosen = {"images_seen": best["images_seen"], "why": best["why"]}

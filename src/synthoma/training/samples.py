@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from synthoma.conditions import Conditions
-from synthoma.draws import Draws
+from synthoma.draws import StepDraws
 from synthoma.pictures import grid, to_uint8, write_gif, write_png
 from synthoma.recipe import Recipe
 from synthoma.training.averaging import Sampler
@@ -32,17 +32,20 @@ def write_samples(
     classes = list(conditions.classes)
     rows = len(classes) or COLUMNS
     index = torch.arange(COLUMNS if classes else rows * COLUMNS, device=device)
-    z = Draws(0, "sample grid").normal(0, index, (recipe.model.latent,))
     labels = None
     if classes:
-        z = z.repeat(rows, 1)
+        index = index.repeat(rows)
         labels = np.repeat(np.arange(rows), COLUMNS)
     codes = None
     if conditions.width:
-        codes = torch.as_tensor(conditions.draw(0, torch.arange(len(z)), labels)[2]).to(device)
+        codes = torch.as_tensor(conditions.draw(0, torch.arange(len(index)), labels)[2]).to(device)
+    draws = StepDraws(0, 0, index)
     with torch.no_grad():
         images = torch.cat(
-            [sampler(part, None if codes is None else codes[i : i + len(part)]) for i, part in _parts(z)]
+            [
+                sampler(draws.part(start, stop), "grid", None if codes is None else codes[start:stop])
+                for start, stop in _parts(len(index))
+            ]
         )
     low, high = recipe.model.range
     pixels = to_uint8(images[:, :channels].cpu().numpy(), low, high)
@@ -50,8 +53,8 @@ def write_samples(
     write_png(grid(pixels, COLUMNS, row_labels=classes or None), folder / f"{images_seen:09d}.png")
 
 
-def _parts(z: torch.Tensor, batch: int = 64) -> list[tuple[int, torch.Tensor]]:
-    return [(start, z[start : start + batch]) for start in range(0, len(z), batch)]
+def _parts(count: int, batch: int = 64) -> list[tuple[int, int]]:
+    return [(start, min(start + batch, count)) for start in range(0, count, batch)]
 
 
 def write_progress(folder: Path) -> None:

@@ -46,8 +46,9 @@ class State:
         self.average = copy.deepcopy(family.generator).requires_grad_(False)
         self.counters = Counters()
 
-    def update_average(self, training: TrainingSection, batch: int) -> None:
-        """Exponential average of the generator's weights with a half-life in images, independent of the batch size.
+    def update_average(self, training: TrainingSection, images: int) -> None:
+        """Exponential average of the generator's weights with a half-life in images seen (`images` since the last one),
+        independent of the batch size and of the number of critic steps.
 
         The half-life grows with the run (`ema_rampup`), so that early averages do not drag the initial weights along
         (Karras et al. 2020, StyleGAN2-ADA). Batch-norm statistics are not averaged: they are re-estimated before use.
@@ -55,7 +56,7 @@ class State:
         half_life = training.ema_kimg * 1000
         if training.ema_rampup is not None:
             half_life = min(half_life, self.counters.images_seen * training.ema_rampup)
-        keep = 0.5 ** (batch / max(half_life, 1e-8))
+        keep = 0.5 ** (images / max(half_life, 1e-8))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.family.generator.parameters()), 1.0 - keep)
 

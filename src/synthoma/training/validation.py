@@ -10,7 +10,7 @@ from torch import Tensor
 
 from synthoma.conditions import Conditions
 from synthoma.dataset import Dataset
-from synthoma.draws import Draws
+from synthoma.draws import Draws, StepDraws
 from synthoma.metrics.diversity import diversity_ratios, memorisation
 from synthoma.metrics.kid import kid_with_error
 from synthoma.networks.features.randconv import MOST_FITTED, RandConv
@@ -38,12 +38,7 @@ class Validator:
         self.rows = dataset.rows("val")
         self.enabled = len(self.rows) >= LEAST_FOR_KID
         self.chooses = len(self.rows) >= LEAST_FOR_BEST
-        self.count, self.latent, self.device, self.codes = (
-            recipe.evaluation.validation_count,
-            recipe.model.latent,
-            device,
-            codes,
-        )
+        self.count, self.device, self.codes = recipe.evaluation.validation_count, device, codes
         self.range = recipe.model.range
         self.channels = dataset.channels
         self.classes = list(conditions.classes)
@@ -60,15 +55,15 @@ class Validator:
 
     def measure(self, sampler: Sampler, batch: int = 64) -> dict[str, Any]:
         """KID with its standard error, diversity by class over that of the training images, and nearness to these."""
-        latents, places = Draws(0, "validation latents"), Draws(0, "validation labels")
+        places = Draws(0, "validation labels")
         images, chosen = [], []
         with torch.no_grad():
             for start in range(0, self.count, batch):
                 index = torch.arange(start, min(start + batch, self.count), device=self.device)
-                z = latents.normal(0, index, (self.latent,))
                 place = None if self.codes is None else places.integers(0, index, len(self.codes))
                 codes = None if self.codes is None or place is None else self.codes[place]
-                images.append(sampler(z, codes)[:, : self.channels].cpu().numpy())
+                made = sampler(StepDraws(0, 0, index), "validation", codes)
+                images.append(made[:, : self.channels].cpu().numpy())
                 if place is not None:
                     chosen.append(place.cpu().numpy())
         # Rounded to 8 bits, as the real ones are and released ones will be.
