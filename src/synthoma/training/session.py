@@ -21,6 +21,7 @@ from synthoma.training.batches import BatchStream
 from synthoma.training.compiled import compile_steps
 from synthoma.training.health import Finding, Health, small_data_warning
 from synthoma.training.images import RealImages
+from synthoma.training.memory import keep_freed_memory
 from synthoma.training.precision import (
     Precision,
     choose_device,
@@ -202,6 +203,8 @@ def begin(run: Run, recipe: Recipe, dataset: Dataset, observer: Observer, world:
     known = read_json(run.training_file) if run.training_file.exists() else None
     check_same_data(run, dataset, known)
     device = choose_device(recipe.training.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     use_deterministic_algorithms(device)
     conditions, notes = Conditions.fit(
         dataset, recipe.model.conditions, recipe.model.class_order, recipe.model.when_absent
