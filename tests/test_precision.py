@@ -3,14 +3,17 @@
 import pytest
 import torch
 
+from family_fixture import small_family
 from synthoma.draws import StepDraws
 from synthoma.errors import RecipeError
-from synthoma.families import Family, ImageSpace, build_family
+from synthoma.families import FAMILIES, Family, ImageSpace, build_family
+from synthoma.networks import pggan, style
 from synthoma.networks.layers import Convolution
 from synthoma.objectives.objective import Batch
 from synthoma.recipe import ModelSection, TrainingSection
 from synthoma.training import precision
 from synthoma.training.precision import choose_device, choose_precision, worst_layer_error
+from synthoma.training.updates import discriminator_gradients, generator_gradients
 
 CPU = torch.device("cpu")
 
@@ -42,6 +45,19 @@ def test_bf16_layers_are_right_here_and_a_wrong_one_is_found(monkeypatch: pytest
     chosen = choose_precision("bf16", family, batch, CPU)
     assert chosen.name == "fp32"
     assert "wrong here" in chosen.reason
+
+
+def test_a_wrong_gradient_of_the_weights_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    family, batch = family_and_batch()
+    plain = Convolution.forward
+
+    def deaf(self: Convolution, x: torch.Tensor) -> torch.Tensor:
+        y = plain(self, x)
+        # The output and the input's gradient are right; the weights' gradient is not.
+        return y + (self.weight.sum() - self.weight.sum().detach()).to(y.dtype) if x.dtype == torch.bfloat16 else y
+
+    monkeypatch.setattr(Convolution, "forward", deaf)
+    assert worst_layer_error(family, batch) > precision.LAYER_TOLERANCE
 
 
 @pytest.mark.parametrize(("ratio", "name"), [(1.5, "bf16"), (0.9, "fp32")])
@@ -83,3 +99,35 @@ def test_devices_that_are_not_there() -> None:
         with pytest.raises(RecipeError, match="finds no GPU"):
             choose_device("cuda")
     assert choose_device("cpu") == CPU
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_every_family_takes_a_step_in_bf16(name: str, dim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kernel of both updates exists for bf16, and gradients point where those in float32 do."""
+    for module in (pggan, style):
+        # Below, where these two always compute in float32, bf16 kernels of 3D convolutions may read beside the map.
+        monkeypatch.setattr(module, "LARGEST_EXACT_LEVEL", 4)
+    size = (16,) * dim if dim == 2 else (8,) * dim
+    recipe = small_family(name, size, 1, model={"conditions": ["class"]})
+    family = build_family(recipe.model, recipe.training, ImageSpace(size, 1, 3), CPU)
+    source = torch.Generator().manual_seed(0)
+    codes = torch.eye(3)[torch.arange(8) % 3]
+    real, z = torch.rand(8, 1, *size, generator=source) * 2 - 1, torch.randn(8, 8, generator=source)
+    due = dict.fromkeys(family.objective.lazy, 1.0)
+    draw = StepDraws(0, 0, torch.arange(8))
+    batch = Batch(real=real, z=z, draw=draw, conditions=codes, fake_conditions=codes, gamma=1.0, due=due)
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        gradients = []
+        for network, update in (
+            (family.discriminator, discriminator_gradients),
+            (family.generator, generator_gradients),
+        ):
+            family.generator.compute_dtype = family.discriminator.compute_dtype = dtype
+            loss, _ = update(family, batch)
+            assert torch.isfinite(loss)
+            gradients.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
+        found.append(gradients)
+    for exact, rough in zip(*found, strict=True):
+        assert torch.nn.functional.cosine_similarity(exact, rough, dim=0) > 0.95

@@ -126,8 +126,12 @@ class MultiScale(nn.Module):
 
 def halve(x: Tensor) -> Tensor:
     """Mean over blocks of two pixels an axis: [n, c, *spatial] -> [n, c, *spatial / 2]."""
-    pool = nn.functional.avg_pool2d if x.ndim == 4 else nn.functional.avg_pool3d
-    return pool(x, 2)
+    if x.ndim == 4:
+        return nn.functional.avg_pool2d(x, 2)
+    if x.dtype == torch.bfloat16 and x.device.type == "cpu":
+        # torch (2.13) has no kernel for that.
+        return nn.functional.avg_pool3d(x.float(), 2).to(x.dtype)
+    return nn.functional.avg_pool3d(x, 2)
 
 
 def to_full_size(images: Tensor, size: Sequence[int]) -> Tensor:
