@@ -21,7 +21,9 @@ from synthoma.transforms.augmentation import (
     draw_shifts,
     identity,
     move,
+    vary_stain,
 )
+from synthoma.transforms.stain import StainChange, change_stain, stain_change
 from synthoma.transforms.symmetries import apply, symmetry_group
 
 POLICY = ("colour", "symmetry", "translation", "cutout")
@@ -234,3 +236,33 @@ def test_what_makes_no_sense_is_refused() -> None:
         Augmentation(["symmetry"], group=symmetry_group("none", 2, (8, 8)))
     with pytest.raises(ValueError, match="'real' or 'fake'"):
         Augmentation(["colour"])(torch.zeros(1, 3, 8, 8), draws(1), "synthetic")
+
+
+def test_stain_varies_as_on_stored_pictures_and_keeps_what_is_not_chosen() -> None:
+    images = images_of((6, 4, 16, 12))
+    change = stain_change(torch.rand(6, 6, generator=torch.Generator().manual_seed(2)), 0.1)
+    varied = vary_stain(images, change, (-1.0, 1.0))
+    expected = change_stain(images[:, :3], change)
+    inside = expected.abs() < 0.999
+    torch.testing.assert_close(varied[:, :3][inside], expected[inside], rtol=0, atol=2e-5)
+    assert torch.equal(varied[:, 3:], images[:, 3:])
+    nothing = StainChange(torch.ones(6, 3), torch.zeros(6, 3))
+    assert torch.equal(vary_stain(images, nothing, (-1.0, 1.0)), images)
+    augment = augmentation((16, 12), 4, ("stain",))
+    half = augment(images, draws(6), "real", 0.5)
+    kept = (half == images).flatten(1).all(dim=1)
+    assert 0 < int(kept.sum()) < 6
+
+
+def test_stain_has_a_gradient_outside_of_the_range_too() -> None:
+    images = (images_of((2, 3, 4, 4), torch.float64) * 1.5).requires_grad_()
+    change = stain_change(torch.rand(2, 6, generator=torch.Generator().manual_seed(3)), 0.1)
+    change = StainChange(change.scale.double(), change.shift.double())
+    assert torch.autograd.gradcheck(lambda x: vary_stain(x, change, (-1.0, 1.0)), images)
+    (slope,) = torch.autograd.grad(vary_stain(images, change, (-1.0, 1.0)).sum(), images)
+    assert (slope.abs() > 1e-3).all()
+
+
+def test_stain_needs_colours() -> None:
+    with pytest.raises(RecipeError, match="these images have no colours"):
+        Augmentation(("stain",), image_channels=1)

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 from scipy.ndimage import convolve, gaussian_filter
+from scipy.ndimage import label as label_regions
 
 from synthoma.errors import DataError
 from synthoma.phantoms import PHANTOMS, draw, write_phantom
@@ -182,11 +183,11 @@ def test_picture_is_the_same_scene_at_every_size(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_patients_pictures_are_more_alike_than_strangers(kind: str) -> None:
-    """Corners of skin, width of chests: what does not depend on the lesion varies less within a patient."""
+    """Colour of skin and stain, width of chests: what does not depend on the lesion varies less within a patient."""
 
     def trait(index: int, patient: int) -> float:
         picture = draw(kind, PHANTOMS[kind].classes[-1], 0, index, 32, patient).astype(float)
-        if kind == "skin":
+        if picture.shape[2] == 3:
             return float(np.median(picture[..., 2]) / np.median(picture[..., 0]))
         return float((picture[8:28] > 90).mean())
 
@@ -238,7 +239,8 @@ def ridge_accuracy(x: np.ndarray, y: np.ndarray, patients: np.ndarray, ridge: fl
 
 
 @pytest.mark.parametrize(
-    ("kind", "per_class", "wanted"), [("skin", 16, 0.70), ("chest-ct", 64, 0.80), ("chest-xray", 40, 0.80)]
+    ("kind", "per_class", "wanted"),
+    [("skin", 16, 0.70), ("chest-ct", 64, 0.80), ("chest-xray", 40, 0.80), ("pap-smear", 24, 0.70)],
 )
 def test_simple_classifier_tells_classes_apart(kind: str, per_class: int, wanted: float) -> None:
     classes = PHANTOMS[kind].classes
@@ -272,3 +274,21 @@ def test_cell_pattern_is_the_brute_force_distance() -> None:
 
 def test_no_strokes_leave_the_canvas_empty() -> None:
     assert not paint_strokes(16, []).any()
+
+
+def nuclear_share(picture: np.ndarray) -> float:
+    """Share of the picture that the nucleus nearest to its middle covers: what is dark in red, as haematoxylin is."""
+    red = gaussian_filter(picture[..., 0].astype(float), 1.0)
+    parts, _ = label_regions(red < 0.5 * (np.quantile(red, 0.002) + np.quantile(red, 0.95)))
+    y, x = grid(len(red))
+    nearest = np.where(parts > 0, np.hypot(y, x), np.inf).argmin()
+    return float((parts == parts.flat[nearest]).mean())
+
+
+def test_nuclei_of_pap_smears_grow_and_coarsen_with_the_grade() -> None:
+    grades = [name for name in PHANTOMS["pap-smear"].classes if name != "normal_columnar"]
+    shares = [np.median([nuclear_share(draw("pap-smear", name, 5, i)) for i in range(12)]) for name in grades]
+    assert grades[0] == "normal_superficiel"
+    assert grades[-1] == "carcinoma_in_situ"
+    assert shares == sorted(shares)
+    assert shares[-1] > 20 * shares[0]

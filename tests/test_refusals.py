@@ -79,7 +79,7 @@ def test_a_3d_recipe_on_pictures_is_refused_by_the_command(image_tree: Callable[
     recipe.write_text(small_family("r3", (16, 16, 16), 1).to_yaml())
     result = CliRunner().invoke(app, ["run", str(recipe), "--data", str(root), "--out", str(tmp_path / "run")])
     assert isinstance(result.exception, SynthomaError), result.output
-    assert "preparation.size has 3 numbers, but the images have 2 axes" in str(result.exception)
+    assert "the recipe is for 3D images" in str(result.exception)
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 

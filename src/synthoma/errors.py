@@ -20,6 +20,14 @@ class DataError(SynthomaError):
     """Input files cannot be read, or do not make a data set that one can train on."""
 
 
+class SlideError(DataError):
+    """A whole slide cannot be opened or read, or does not say how large its pixels are."""
+
+
+class AnnotationError(DataError):
+    """An annotation file is none, is damaged, or does not go with the classes that a recipe names."""
+
+
 class DatasetError(SynthomaError):
     """A prepared dataset folder is damaged, was tampered with, or does not fit the recipe."""
 

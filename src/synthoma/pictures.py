@@ -161,6 +161,29 @@ def beside(pictures: Sequence[tuple[str, str, Image.Image]], columns: int, most:
     return sheet
 
 
+def legend_below(image: Image.Image, entries: Sequence[tuple[str, tuple[int, int, int]]]) -> Image.Image:
+    """The picture with a line of coloured squares and their meaning below it; entries: (words, RGB)."""
+    font, square, line = _font(14), 12, 22
+    rows: list[list[tuple[str, tuple[int, int, int], int]]] = [[]]
+    left = 8
+    for words, colour in entries:
+        width = square + 6 + int(font.getlength(words)) + 18
+        if left + width > max(image.width, 320) and rows[-1]:
+            rows.append([])
+            left = 8
+        rows[-1].append((words, colour, left))
+        left += width
+    sheet = Image.new("RGB", (max(image.width, 320), image.height + line * len(rows) + 8), BACKGROUND)
+    sheet.paste(image, (0, 0))
+    draw = ImageDraw.Draw(sheet)
+    for number, row in enumerate(rows):
+        middle = image.height + 8 + line * number + line // 2 - 4
+        for words, colour, left in row:
+            draw.rectangle((left, middle - square // 2, left + square, middle + square // 2), fill=colour)
+            draw.text((left + square + 6, middle), words, fill=INK, font=font, anchor="lm")
+    return sheet
+
+
 def contact_sheet(
     sections: Sequence[tuple[str, NDArray[np.uint8]]], columns: int = 8, pad: int = 2, scale: int | None = None
 ) -> Image.Image:

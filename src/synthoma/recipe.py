@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from synthoma.errors import RecipeError, nearest_name_hint
 from synthoma.family_defaults import with_family_defaults
 from synthoma.settings import ModelSection, Section, TrainingSection
+from synthoma.slide_settings import SlidesSection
 
 SCHEMA_VERSION = 1
 
@@ -34,8 +35,9 @@ class DataSection(Section):
 class SourceSection(Section):
     """How the raw files are read."""
 
-    kind: Literal["auto", "tree", "table", "arrays"] = Field(
-        "auto", description="class-folder tree, table beside images, or .npz of arrays; auto asks each reader"
+    kind: Literal["auto", "tree", "table", "arrays", "slides", "tiles"] = Field(
+        "auto",
+        description="class-folder tree, table beside images, .npz of arrays, whole slides, or tiles; auto asks each reader",
     )
     groups: str | None = Field(None, description="CSV (file, group) that says who must stay together; else groups.csv")
     file_column: str = Field("file", description="table: column with the path of the image")
@@ -59,6 +61,13 @@ class PreparationSection(Section):
     )
     fill: Literal["black", "edge", "reflect"] = Field(
         "black", description="pad: what the rest is filled with; edge or reflect for cubes that were cut from a scan"
+    )
+    denoise: Literal["none", "bilateral", "tv", "median"] = Field(
+        "none",
+        description="noise removed from raw 8-bit images, edges kept; what becomes of fine texture is measured and said",
+    )
+    denoise_strength: Annotated[float, Field(ge=0.5, le=64)] | Literal["auto"] = Field(
+        "auto", description="standard deviation of that noise in grey levels (of 255); auto estimates it in each image"
     )
     upscale: Literal["refuse", "allow"] = Field("allow", description="what happens to images smaller than `size`")
     pool: dict[str, list[str]] = Field(
@@ -137,6 +146,7 @@ class Recipe(Section):
     description: str = ""
     data: DataSection = DataSection()
     source: SourceSection = SourceSection()
+    slides: SlidesSection = SlidesSection()
     preparation: PreparationSection = PreparationSection()
     model: ModelSection = ModelSection()
     training: TrainingSection = TrainingSection()
@@ -166,6 +176,15 @@ def shipped_recipes() -> dict[str, Path]:
     """Name -> file of the recipes that come with the package."""
     folder = Path(str(resources.files("synthoma") / "recipes"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def recipe_of_dimension(dim: int) -> str:
+    """A shipped recipe for images with so many axes."""
+    for name in shipped_recipes():
+        size = load_recipe(name).preparation.size
+        if (len(size) if isinstance(size, list) else 2) == dim:
+            return name
+    raise RecipeError(f"no recipe is shipped for images with {dim} axes.")
 
 
 def load_recipe(name_or_path: str | Path, settings: Sequence[str] = ()) -> Recipe:

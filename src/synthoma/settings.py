@@ -13,7 +13,7 @@ LOSSES = ("non-saturating", "least-squares", "hinge", "wasserstein", "relativist
 PENALTIES = ("gradient", "r1", "r2", "drift", "finite_difference", "path_length")
 # Terms of the generator's loss; all others belong to the discriminator.
 GENERATOR_TERMS = ("path_length",)
-POLICIES = ("colour", "translation", "cutout", "symmetry")
+POLICIES = ("colour", "stain", "translation", "cutout", "symmetry")
 
 
 class Section(BaseModel):
@@ -123,7 +123,7 @@ class ModelSection(Section):
 class AugmentSection(Section):
     """Differentiable augmentation of what the discriminator sees, real and fake alike."""
 
-    policy: list[Literal["colour", "translation", "cutout", "symmetry"]] = Field(
+    policy: list[Literal["colour", "stain", "translation", "cutout", "symmetry"]] = Field(
         default_factory=list, description="what is done; empty: nothing"
     )
     strength: Scheduled | Literal["adaptive"] = Field(

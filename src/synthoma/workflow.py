@@ -4,10 +4,11 @@ Each stage takes the folder that the earlier one left, so a person, a pipeline o
 by the same door. A stage's key is its version, the part of the recipe that it depends on, and the hashes of its inputs.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from synthoma.evaluation.neighbours import nearest_training
 from synthoma.formats.manifest import manifest_hash
 from synthoma.model import Model
 from synthoma.preparation import PreparationResult, prepare
+from synthoma.preparation.slides.detect import holds_slides, require_slides
 from synthoma.recipe import Recipe, content_hash
 from synthoma.report import model_card, write_report
 from synthoma.run import Run, file_sha256, read_json, write_atomically, write_json
@@ -28,6 +30,9 @@ from synthoma.training.checkpoint import checkpoint_folders
 from synthoma.training.session import is_same_data
 from synthoma.training.start import prepare_run, read_recipe
 from synthoma.training.world import join_world
+
+if TYPE_CHECKING:
+    from synthoma.preparation.slides.tiles import TilesResult
 
 # Raised when what a stage writes changes its meaning, so that older results are made anew.
 VERSIONS = {"prepare": 2, "train": 2, "evaluate": 1, "report": 2}
@@ -56,9 +61,19 @@ class Outcome:
 
 
 def prepare_dataset(
-    recipe: Recipe, data: Path, out: Path, observer: Observer, groups: Path | None = None, workers: int | None = None
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    observer: Observer,
+    groups: Path | None = None,
+    workers: int | None = None,
+    annotations: Path | None = None,
 ) -> PreparationResult:
-    """Read raw files into a dataset folder, and say what happened to them."""
+    """Read raw files into a dataset folder, and say what happened to them. Whole slides are cut into tiles beside it first."""
+    if holds_slides(data, recipe, annotations):
+        tiles = out.with_name(f"{out.name}-tiles")
+        cut_tiles(recipe, data, tiles, observer, annotations=annotations, groups=groups, workers=workers)
+        data, groups = tiles, None
     source = open_source(data, recipe.source, groups)
     result = prepare(
         source, recipe, out, workers=workers, progress=lambda done, total: observer.progress("Preparing", done, total)
@@ -70,11 +85,44 @@ def prepare_dataset(
     return result
 
 
+def cut_tiles(
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    observer: Observer,
+    *,
+    annotations: Path | None = None,
+    groups: Path | None = None,
+    workers: int | None = None,
+    shard: tuple[int, int] = (0, 1),
+) -> "TilesResult":
+    """Cut whole slides into a folder of tiles, and say what came of them; slides that are done are left alone."""
+    require_slides()
+    from synthoma.preparation.slides.summary import describe_tiles
+    from synthoma.preparation.slides.tiles import cut_slides, find_slides
+
+    slides = find_slides(data, recipe, annotations, groups)
+    result = cut_slides(
+        slides,
+        recipe,
+        out,
+        workers=workers or len(os.sched_getaffinity(0)),
+        shard=shard,
+        progress=lambda done, total: observer.progress("Cutting slides", done, total),
+    )
+    notes, warnings = describe_tiles(result, slides.patients)
+    for note in notes:
+        observer.say(note)
+    for warning in warnings:
+        observer.warn(warning)
+    return result
+
+
 def train_run(recipe: Recipe, dataset: Path, out: Path, observer: Observer) -> Model:
     """Begin a run on a prepared dataset, or go on with it. Under `torchrun` all processes train it together."""
     run = Run(out)
     opened = Dataset.open(dataset)
-    world = join_world()
+    world = join_world(recipe.training.device)
     with world.locked(run):
         if world.first:
             prepare_run(run, recipe)
@@ -86,8 +134,7 @@ def train_run(recipe: Recipe, dataset: Path, out: Path, observer: Observer) -> M
 def resume_run(path: Path, observer: Observer) -> Model:
     """Go on with a run from its newest checkpoint. Under `torchrun` all processes train it together."""
     run = Run(path)
-    read_recipe(run)
-    world = join_world()
+    world = join_world(read_recipe(run).training.device)
     return training.train(run, run_dataset(run), observer, world)
 
 
@@ -99,20 +146,21 @@ def run_recipe(
     *,
     dataset: Path | None = None,
     groups: Path | None = None,
+    annotations: Path | None = None,
     workers: int | None = None,
 ) -> Outcome:
     """All stages from raw files (`data`) or a prepared dataset to the report; those that are up to date are skipped.
 
     Raises `TrainingError` under `torchrun`: only training is done by several processes.
     """
-    if join_world().count > 1:
+    if join_world(recipe.training.device).count > 1:
         raise TrainingError(
             "only training runs in several processes: prepare the data first (synthoma prepare), then start "
             "torchrun ... -m synthoma train RECIPE --dataset DIR --out RUN, then synthoma evaluate and synthoma report."
         )
     run = Run(out)
     with run.locked():
-        return _run_stages(run, recipe, data, observer, dataset, groups, workers)
+        return _run_stages(run, recipe, data, observer, dataset, groups, annotations, workers)
 
 
 def _run_stages(
@@ -122,6 +170,7 @@ def _run_stages(
     observer: Observer,
     dataset: Path | None,
     groups: Path | None,
+    annotations: Path | None,
     workers: int | None,
 ) -> Outcome:
     prepare_run(run, recipe)
@@ -130,7 +179,7 @@ def _run_stages(
         if data is None:
             raise DatasetError("give --data PATH with the raw files, or --dataset DIR with a prepared dataset.")
         dataset = run.own_dataset
-        _prepare_stage(stages, recipe, data, observer, groups, workers)
+        _prepare_stage(stages, recipe, data, observer, groups, annotations, workers)
     remember_dataset(run, dataset)
     opened = Dataset.open(dataset)
     key = content_hash([VERSIONS["train"], recipe.part_hash("preparation", "model", "training"), opened.content_hash])
@@ -201,15 +250,24 @@ class _Stages:
 
 
 def _prepare_stage(
-    stages: _Stages, recipe: Recipe, data: Path, observer: Observer, groups: Path | None, workers: int | None
+    stages: _Stages,
+    recipe: Recipe,
+    data: Path,
+    observer: Observer,
+    groups: Path | None,
+    annotations: Path | None,
+    workers: int | None,
 ) -> None:
     run = stages.of
     if not data.exists():
         raise SynthomaError(f"{data} does not exist; --data takes a folder or a file with images.")
     observer.progress("Reading", 0, 0)
-    inputs = manifest_hash([data, *([groups] if groups else [])], run.private / "inputs.json")
+    given = [path for path in (groups, annotations) if path is not None]
+    inputs = manifest_hash([data, *given], run.private / "inputs.json")
     wanted = [recipe.model.conditions, recipe.model.when_absent]
-    key = content_hash([VERSIONS["prepare"], recipe.part_hash("source", "preparation", "data"), wanted, inputs])
+    # How slides are cut concerns slides only.
+    sections = ["source", "preparation", "data", *(["slides"] if holds_slides(data, recipe, annotations) else [])]
+    key = content_hash([VERSIONS["prepare"], recipe.part_hash(*sections), wanted, inputs])
     present = (run.own_dataset / "dataset.json").exists()
     if present and stages.known().get("prepare") != key and checkpoint_folders(run.checkpoints):
         raise DatasetError(
@@ -217,7 +275,10 @@ def _prepare_stage(
             "two versions of its data; use another --out."
         )
     stages.run(
-        "prepare", key, lambda: prepare_dataset(recipe, data, run.own_dataset, observer, groups, workers), present
+        "prepare",
+        key,
+        lambda: prepare_dataset(recipe, data, run.own_dataset, observer, groups, workers, annotations),
+        present,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from synthoma.cli.console import ConsoleObserver, console, print_json
-from synthoma.cli.options import Groups, Json, Set, Workers
+from synthoma.cli.options import Annotations, Groups, Json, Set, Workers
 from synthoma.recipe import load_recipe
 
 
@@ -16,19 +16,37 @@ def register(app: typer.Typer) -> None:
 
 
 def phantom(
-    kind: Annotated[str, typer.Argument(help="skin, chest-ct or chest-xray.")],
+    kind: Annotated[str, typer.Argument(help="skin, chest-ct, chest-xray, pap-smear, or slides.")],
     folder: Annotated[Path, typer.Argument(help="A folder that is empty or does not exist.")],
-    count: Annotated[int, typer.Option(min=1, help="Number of pictures.")] = 900,
-    size: Annotated[int | None, typer.Option(min=16, help="Pixels a side.")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Number of pictures (900 by default), or of slides (4).")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=16, help="Pixels a side; of slides 4096 by default.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Draw made-up pictures to try things with: real JPEG and PNG files in class folders, with groups.csv.
 
+    `slides` draws whole slides that OpenSlide reads, with annotations in three formats and planted artefacts.
+
     Example: `synthoma phantom skin phantoms/skin --count 900`
     """
+    if kind == "slides":
+        from synthoma.phantoms.slides import write_slide_phantoms
+
+        side = 4096 if size is None else size
+        with ConsoleObserver() as observer:
+            drawn = write_slide_phantoms(
+                folder,
+                count=4 if count is None else count,
+                size=(side, side),
+                seed=seed,
+                progress=lambda done, total: observer.progress("Drawing slides", done, total),
+            )
+        console.print(str(drawn), markup=False)
+        return
     from synthoma.phantoms import write_phantom
 
-    report = write_phantom(kind, folder, count=count, size=size, seed=seed)
+    report = write_phantom(kind, folder, count=900 if count is None else count, size=size, seed=seed)
     console.print(str(report), markup=False)
 
 
@@ -38,6 +56,7 @@ def prepare(
     out: Annotated[Path, typer.Option(help="The dataset folder.")],
     settings: Set = None,
     groups: Groups = None,
+    annotations: Annotations = None,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -49,7 +68,7 @@ def prepare(
 
     resolved = load_recipe(recipe, settings or [])
     with ConsoleObserver(quiet=as_json) as observer:
-        result = prepare_dataset(resolved, data, out, observer, groups, workers)
+        result = prepare_dataset(resolved, data, out, observer, groups, workers, annotations)
     if as_json:
         print_json({"dataset": str(out), **dict(result.dataset.info)})
     else:

@@ -15,6 +15,10 @@ Groups = Annotated[
     Path | None,
     typer.Option("--groups", help="CSV (file, group) that says which images must stay together in a split."),
 ]
+Annotations = Annotated[
+    Path | None,
+    typer.Option("--annotations", help="Whole slides: folder (or file) with ASAP, ImageScope or QuPath annotations."),
+]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Processes that read images; as many as cores by default.")
 ]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from synthoma.cli.console import ConsoleObserver, console, print_json
-from synthoma.cli.options import DryRun, Groups, InitFrom, Json, Set, Workers
+from synthoma.cli.options import Annotations, DryRun, Groups, InitFrom, Json, Set, Workers
 from synthoma.recipe import Recipe, load_recipe
 
 
@@ -44,6 +44,7 @@ def run(
     settings: Set = None,
     init_from: InitFrom = None,
     groups: Groups = None,
+    annotations: Annotations = None,
     workers: Workers = None,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -59,7 +60,9 @@ def run(
         _dry_run(resolved, as_json)
         return
     with ConsoleObserver(quiet=as_json) as observer:
-        outcome = run_recipe(resolved, data, out, observer, dataset=dataset, groups=groups, workers=workers)
+        outcome = run_recipe(
+            resolved, data, out, observer, dataset=dataset, groups=groups, annotations=annotations, workers=workers
+        )
     if as_json:
         print_json(
             {"run": str(out), "ran": outcome.ran, "skipped": outcome.skipped, "report": str(out / "report.html")}

@@ -24,7 +24,7 @@ from synthoma.networks.options import MinibatchDeviation, SelfAttention, halve
 GAIN = math.sqrt(2.0)  # He's gain, as the paper has it for every layer but the last
 # Levels up to this many pixels an axis compute in float32 (or wider) whatever the compute dtype: they cost little, and
 # eight bits of mantissa would show in what all finer levels build on.
-LARGEST_EXACT_LEVEL = 16
+LARGEST_EXACT_LEVEL = 8
 
 
 class PGGANGenerator(nn.Module):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synthoma.errors import DataError, nearest_name_hint
-from synthoma.phantoms import chest_ct, chest_xray, dermoscopy
+from synthoma.phantoms import chest_ct, chest_xray, dermoscopy, pap_smear
 from synthoma.phantoms.shapes import Array
 
 # Smaller pictures are drawn at this size and reduced, so that thin things (hairs, vessels) fade instead of aliasing.
@@ -68,6 +68,16 @@ PHANTOMS: dict[str, Phantom] = {
             96,
             chest_xray.draw_chest_xray,
         ),
+        Phantom(
+            "pap-smear",
+            "Single cervical cells from Pap smears, from normal to carcinoma in situ",
+            pap_smear.CLASSES,
+            pap_smear.SHARES,
+            3,
+            "jpg",
+            96,
+            pap_smear.draw_pap_smear,
+        ),
     )
 }
 
@@ -97,9 +107,9 @@ def stream(seed: int, *purpose: str | int) -> np.random.Generator:
 def draw(
     kind: str, label: str, seed: int, index: int, size: int | None = None, patient: int | None = None
 ) -> NDArray[np.uint8]:
-    """Picture number `index` of class `label`: uint8 [size, size, c], c = 3 for skin and 1 for the others.
+    """Picture number `index` of class `label`: uint8 [size, size, c], c = 3 for skin and pap-smear, 1 for chests.
 
-    Pictures with the same `patient` share skin tone, body build and the like; by default each is a patient of its own.
+    Pictures with the same `patient` share skin tone, body build, stain and the like; by default each is a patient of its own.
     Same arguments, same picture. Raises `DataError` for an unknown kind or class, or a size that cannot be drawn.
     """
     phantom = find_phantom(kind)

@@ -6,7 +6,7 @@ folder's place, nor the order of files, nor the number of workers changes a byte
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,17 @@ from numpy.typing import NDArray
 from synthoma.cohort import SPLITS, SplitPlan, assign_splits, cohort_hash, number_groups, split_deviations
 from synthoma.dataset import Dataset, seal_dataset
 from synthoma.errors import DataError
+from synthoma.preparation.denoise import require_method
 from synthoma.preparation.duplicates import ExactDuplicates, Grouping, drop_exact_duplicates, group_images
 from synthoma.preparation.items import Item, Rejection, count_reasons
 from synthoma.preparation.label_errors import LabelCheck, find_label_errors
 from synthoma.preparation.near_duplicates import Pair, find_near_duplicates
 from synthoma.preparation.overview import draw_overview
-from synthoma.preparation.reading import ReadSettings, Rejected, read_all
+from synthoma.preparation.reading import ReadSettings, Rejected, check_denoising, read_all
 from synthoma.preparation.scratch import Scratch
 from synthoma.preparation.selection import needs_labels, pool_classes, require_attributes, require_labels, select
 from synthoma.preparation.summary import class_table, describe, known_attributes
+from synthoma.preparation.texture_check import TextureCheck
 from synthoma.preparation.writing import write_arrays, write_links, write_records, write_rejected
 from synthoma.recipe import Recipe, content_hash
 from synthoma.records import Record
@@ -60,6 +62,7 @@ class Findings:
     scratch: Scratch
     masks: bool = False
     checked: LabelCheck = field(default_factory=lambda: LabelCheck([], None))
+    denoised: TextureCheck | None = None
 
     @property
     def labels(self) -> list[str | None]:
@@ -113,6 +116,10 @@ def prepare(
         rejections += unread
         findings = _judge(items, rejections, recipe, scratch, len(everything), filtered)
         _check_result(findings, recipe, source)
+        if recipe.preparation.denoise != "none":
+            findings.denoised = check_denoising(
+                source, [item.record for item in findings.items], _read_settings(recipe)
+            )
         notes, warnings = _write(folder, source, recipe, findings, everything)
     return PreparationResult(Dataset.open(out), notes, warnings)
 
@@ -128,6 +135,22 @@ def _check_target(out: Path, source: Source) -> None:
         raise DataError(f"{out} lies within the raw data {source.root} or around it; choose an --out elsewhere.")
 
 
+def _read_settings(recipe: Recipe) -> ReadSettings:
+    section = recipe.preparation
+    size = section.size if isinstance(section.size, int) else tuple(section.size)
+    return ReadSettings(
+        size,
+        section.colour,
+        section.fit,
+        section.upscale == "allow",
+        section.max_pixels,
+        section.resample,
+        section.fill,
+        section.denoise,
+        section.denoise_strength,
+    )
+
+
 def _read(
     source: Source,
     records: Sequence[Record],
@@ -137,17 +160,8 @@ def _read(
     progress: Callable[[int, int], None] | None,
 ) -> tuple[list[Item], list[Rejection]]:
     """Read every record; pixels go to `scratch`. Raises `DataError` where too many files are unreadable."""
-    section = recipe.preparation
-    size = section.size if isinstance(section.size, int) else tuple(section.size)
-    settings = ReadSettings(
-        size,
-        section.colour,
-        section.fit,
-        section.upscale == "allow",
-        section.max_pixels,
-        section.resample,
-        section.fill,
-    )
+    settings = _read_settings(recipe)
+    require_method(settings.denoise)
     items: list[Item] = []
     rejections: list[Rejection] = []
     for done, (place, outcome) in enumerate(read_all(source, records, settings, workers), start=1):
@@ -171,7 +185,7 @@ def _read(
         if progress is not None:
             progress(done, len(records))
     rejections.sort(key=lambda rejection: rejection.record.key)
-    _check_readable(source, rejections, len(records), section.max_rejected)
+    _check_readable(source, rejections, len(records), recipe.preparation.max_rejected)
     return items, rejections
 
 
@@ -352,6 +366,7 @@ def _preparation_info(findings: Findings, recipe: Recipe) -> dict[str, Any]:
         "fit": recipe.preparation.fit,
         "resampled": recipe.preparation.resample,
         "fill": recipe.preparation.fill if recipe.preparation.fit == "pad" else None,
+        "denoised": None if findings.denoised is None else asdict(findings.denoised),
         "pooled": recipe.preparation.pool,
         "attributes": known_attributes(items),
         "colour": {"wanted": recipe.preparation.colour, "coloured": coloured, "grey": len(items) - coloured},

@@ -22,13 +22,18 @@ from PIL import Image
 
 from synthoma.errors import DataError
 from synthoma.formats.images import ImageFileError
+from synthoma.preparation.denoise import Method, Strength, denoise
 from synthoma.preparation.resize import Fill, Fit, misfit, place, resize, resize_mask
+from synthoma.preparation.texture_check import TextureCheck, compare
+from synthoma.recipe import recipe_of_dimension
 from synthoma.records import Pixels, Record, Unit
 from synthoma.sources.source import Source
 
 # Below this many images the start of worker processes costs more than it saves.
 SMALL_SET = 200
 _CHUNK = 16
+# Images on which it is measured what denoising does.
+CHECKED = 32
 # Side of the grey thumbnails that near-duplicates are sought in, by number of axes.
 THUMBNAIL_SIDE = {2: 64, 3: 20}
 
@@ -44,6 +49,8 @@ class ReadSettings:
     max_pixels: int
     resample: bool = True
     fill: Fill = "black"
+    denoise: Method = "none"
+    denoise_strength: Strength = "auto"
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,8 @@ def target_size(size: int | Sequence[int], dim: int) -> tuple[int, ...]:
         return (size,) * dim
     if len(size) != dim:
         raise DataError(
-            f"preparation.size has {len(size)} numbers, but the images have {dim} axes; give one number for all, or {dim}."
+            f"the recipe is for {len(size)}D images (preparation.size has {len(size)} numbers), but these have {dim} axes. Take a "
+            f"{dim}D recipe, such as {recipe_of_dimension(dim)}, or set preparation.size to one number for all axes, or to {dim}."
         )
     return tuple(size)
 
@@ -172,6 +180,8 @@ def read_one(source: Source, record: Record, settings: ReadSettings) -> Outcome:
         pixels = source.read(record, settings.max_pixels)
     except ImageFileError as error:
         return Rejected(error.reason, unreadable=True)
+    if settings.denoise != "none" and pixels.array.dtype != np.uint8:
+        return Rejected(f"not of 8 bits, which preparation.denoise needs ({pixels.array.dtype})", unreadable=False)
     spatial = pixels.array.shape[:-1]
     size = target_size(settings.size, len(spatial))
     sizes = f"({' x '.join(map(str, spatial))} for {' x '.join(map(str, size))})"
@@ -181,9 +191,11 @@ def read_one(source: Source, record: Record, settings: ReadSettings) -> Outcome:
     if where.upscales and not settings.upscale:
         return Rejected(f"smaller than the training size {sizes}", unreadable=False)
     grey = _grey(pixels.array)
-    wanted = grey if settings.colour == "grey" else _rgb(pixels.array)
+    wanted = as_wanted(pixels.array, settings)
+    if settings.denoise != "none":
+        wanted = denoise(wanted.astype(np.uint8, copy=False), settings.denoise, settings.denoise_strength)
     how = (settings.fit, settings.resample, settings.fill)
-    image = np.moveaxis(resize(wanted, size, *how), -1, 0)
+    image = np.moveaxis(resize(wanted if settings.colour == "grey" else _rgb(wanted), size, *how), -1, 0)
     mask = None if pixels.mask is None else np.moveaxis(resize_mask(pixels.mask, size, *how), -1, 0)
     return Reading(
         content=content_of(pixels),
@@ -196,6 +208,22 @@ def read_one(source: Source, record: Record, settings: ReadSettings) -> Outcome:
         upscaled=where.upscales,
         padded=where.placed != size,
     )
+
+
+def check_denoising(source: Source, records: Sequence[Record], settings: ReadSettings) -> TextureCheck:
+    """What `settings.denoise` does to noise, edges and texture: on up to `CHECKED` of the readable `records`, spread by key."""
+    ordered = sorted(records, key=lambda record: record.key)
+    chosen = np.unique(np.linspace(0, len(ordered) - 1, CHECKED).round().astype(int))
+    comparisons = []
+    for place_of_it in chosen:
+        before = as_wanted(source.read(ordered[place_of_it], settings.max_pixels).array, settings).astype(np.uint8)
+        comparisons.append(compare(before, denoise(before, settings.denoise, settings.denoise_strength)))
+    return TextureCheck.over(comparisons)
+
+
+def as_wanted(array: NDArray[np.generic], settings: ReadSettings) -> NDArray[np.generic]:
+    """What is denoised and resized: the image in colour if the recipe wants that and the image has it, else in grey."""
+    return _grey(array) if settings.colour == "grey" else array
 
 
 def content_of(pixels: Pixels) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from synthoma.cohort import FEWEST_GROUPS, SPLITS, TOLERANCE
+from synthoma.preparation.denoise import LEAST_NOISE
 from synthoma.preparation.items import Item, Rejection
 from synthoma.recipe import Recipe
 from synthoma.sources import Source
@@ -14,6 +15,8 @@ from synthoma.sources import Source
 if TYPE_CHECKING:
     from synthoma.preparation.prepare import Findings
 
+# Keeping less than this share of edge sharpness or of fine texture is warned about.
+_KEPT_ENOUGH = 0.8
 # Below this the classifier behind the list of label errors is too often wrong itself.
 _WEAK_ACCURACY = 0.6
 
@@ -34,6 +37,7 @@ def describe(findings: Findings, recipe: Recipe, source: Source) -> tuple[list[s
     """(notes, warnings) about a finished preparation."""
     notes, warnings = [*source.notes], [*source.warnings]
     _reading(findings, recipe, notes, warnings)
+    _denoising(findings, recipe, notes, warnings)
     _duplicates(findings, notes, warnings)
     _split(findings, recipe, notes, warnings)
     _classes(findings, recipe, notes, warnings)
@@ -87,6 +91,32 @@ def _reading(findings: Findings, recipe: Recipe, notes: list[str], warnings: lis
     masked = len(findings.scratch.masked)
     if masked and not findings.masks:
         warnings.append("Some images have no mask, so masks were left out.")
+
+
+def _denoising(findings: Findings, recipe: Recipe, notes: list[str], warnings: list[str]) -> None:
+    """What the removal of noise took away and what it kept."""
+    check = findings.denoised
+    if check is None:
+        return
+    how = f"{recipe.preparation.denoise}, medians of {_number(check.images, 'image')}"
+    removed = 0.0 if check.noise_removed is None else max(check.noise_removed, 0.0)
+    parts = {"edge sharpness": (check.edges, check.edges_low), "fine texture": (check.texture, check.texture_low)}
+    kept = {name: (middle, low) for name, (middle, low) in parts.items() if middle is not None and low is not None}
+    shares = " and ".join(f"{100 * middle:.0f} % of {name}" for name, (middle, _) in kept.items())
+    notes.append(
+        f"Denoising removed {100 * removed:.0f} % of the noise (sigma {check.noise_before:.1f} -> {check.noise_after:.1f} grey "
+        f"levels){f', kept {shares}' if shares else ''} ({how})."
+    )
+    for name in (name for name in parts if name not in kept):
+        notes.append(f"No {name} stands out from the noise, so what denoising makes of it could not be measured.")
+    if check.noise_before < LEAST_NOISE:
+        notes.append("There is hardly any noise to remove; preparation.denoise: none would do.")
+    for name, (middle, low) in kept.items():
+        if middle < _KEPT_ENOUGH:
+            warnings.append(
+                f"Denoising keeps only {100 * middle:.0f} % of {name} (under {100 * low:.0f} % in a tenth of the images): a generator "
+                "cannot learn what is gone. Lower preparation.denoise_strength, or take another preparation.denoise, or none."
+            )
 
 
 def _reasons(rejections: Sequence[Rejection]) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from synthoma.errors import DataError
 from synthoma.formats.files import walk_files
 from synthoma.recipe import SourceSection
-from synthoma.sources import arrays, table, tree
+from synthoma.sources import arrays, table, tiles, tree
 from synthoma.sources.source import Source
 
 
@@ -24,6 +24,7 @@ READERS: dict[str, Reader] = {
     "tree": Reader(tree.DESCRIPTION, tree.recognises, tree.TreeSource.open),
     "table": Reader(table.DESCRIPTION, table.recognises, table.TableSource.open),
     "arrays": Reader(arrays.DESCRIPTION, arrays.recognises, arrays.ArraysSource.open),
+    "tiles": Reader(tiles.DESCRIPTION, tiles.recognises, tiles.TilesSource.open),
 }
 
 
@@ -35,7 +36,8 @@ def open_source(path: Path, section: SourceSection, groups: Path | None = None) 
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path} does not exist; --data takes a folder or a file with images.")
-    kind = section.kind if section.kind != "auto" else _recognise(path, section)
+    # Whole slides were cut before they come here: what is opened is their tiles.
+    kind = section.kind if section.kind not in ("auto", "slides") else _recognise(path, section)
     return READERS[kind].open(path, section, groups)
 
 
@@ -43,6 +45,9 @@ def _recognise(path: Path, section: SourceSection) -> str:
     kinds = [kind for kind, reader in READERS.items() if reader.recognises(path, section)]
     if set(kinds) == {"tree", "table"} and table.outranks_tree(path, section):
         return "table"
+    if "tiles" in kinds:
+        # Nobody but us writes tiles.json, and the pictures beside it are overlays.
+        return "tiles"
     if not kinds:
         known = "\n  - ".join(reader.description for reader in READERS.values())
         raise DataError(f"{path}: {_found(path)}. Recognised are:\n  - {known}")

@@ -12,7 +12,7 @@ from synthoma.dataset import Dataset
 from synthoma.errors import DatasetError
 from synthoma.families import Family, ImageSpace, build_family
 from synthoma.objectives.batch import Batch
-from synthoma.recipe import Recipe
+from synthoma.recipe import Recipe, recipe_of_dimension
 from synthoma.run import Run, environment, read_json, write_json
 from synthoma.training import checkpoint, samples
 from synthoma.training.adaptive import AdaptiveStrength
@@ -332,7 +332,8 @@ def check_fit(recipe: Recipe, dataset: Dataset) -> None:
     if isinstance(wanted.size, list) and len(wanted.size) != len(dataset.size):
         raise DatasetError(
             f"the recipe is for {len(wanted.size)}D images (preparation.size {wanted.size}), and {dataset.path} holds "
-            f"{len(dataset.size)}D ones ({'x'.join(map(str, dataset.size))}). Take a recipe of the same dimension, or other data."
+            f"{len(dataset.size)}D ones ({'x'.join(map(str, dataset.size))}). Take a "
+            f"{len(dataset.size)}D recipe, such as {recipe_of_dimension(len(dataset.size))}, or other data."
         )
     if axes != dataset.size or channels != dataset.channels:
         raise DatasetError(

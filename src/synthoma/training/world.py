@@ -75,18 +75,21 @@ class World:
 ALONE = World()
 
 
-def join_world() -> World:
-    """The processes that `torchrun` started, or this one alone. Raises `TrainingError` where they cannot meet."""
+def join_world(device: str = "auto") -> World:
+    """The processes that `torchrun` started, or this one alone; device: `training.device` of the recipe.
+
+    Raises `TrainingError` where they cannot meet.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         return ALONE
     if not dist.is_initialized():
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        backend = "nccl" if torch.cuda.is_available() and device != "cpu" else "gloo"
         here = int(os.environ.get("LOCAL_WORLD_SIZE", count))
         if backend == "nccl" and here > torch.cuda.device_count():
             raise TrainingError(
                 f"{here} processes were started on this machine, which has {torch.cuda.device_count()} GPU(s); each needs one of its "
-                f"own. Use torchrun --nproc-per-node {torch.cuda.device_count()}, or CUDA_VISIBLE_DEVICES= to train on processors."
+                f"own. Use torchrun --nproc-per-node {torch.cuda.device_count()}, or training.device=cpu to train on processors."
             )
         try:
             dist.init_process_group(backend)

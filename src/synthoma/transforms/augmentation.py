@@ -17,6 +17,7 @@ from torch import Tensor
 from synthoma.draws import StepDraws
 from synthoma.errors import RecipeError, nearest_name_hint
 from synthoma.settings import POLICIES
+from synthoma.transforms.stain import RUIFROK, StainChange, stain_basis, stain_change
 from synthoma.transforms.symmetries import Symmetry, pick, source_offsets
 
 # As DiffAugment: brightness moves by at most a quarter of the range, saturation is multiplied by 0 to 2, contrast by
@@ -24,6 +25,8 @@ from synthoma.transforms.symmetries import Symmetry, pick, source_offsets
 BRIGHTNESS = 0.25
 SHIFT = 0.125
 CUT = 0.5
+# How far the amounts of haematoxylin and eosin vary: half of what Tellez et al. 2018 call strong.
+STAIN = 0.1
 # A share of the images must keep its position: where all are turned at random, a generator of turned images looks like
 # one of upright images, and its error can't be seen. Below 0.8 such leaks are unlikely (Karras et al. 2020, section 2.2).
 MOST_TURNED = 0.8
@@ -43,13 +46,14 @@ class Augmentation:
 
     policy: which of
       colour       brightness and contrast, with three image channels saturation too; greys stay grey
+      stain        the amounts of haematoxylin and eosin, of pictures of stained tissue in three channels
       symmetry     an element of `group` (see `symmetry_group`)
       translation  whole pixels, up to an eighth of each axis; what is missing is filled by reflection
       cutout       a box of half of each axis, filled with the middle of the range
     They are done in this order, whatever the order in `policy`. image_channels: how many channels are colours; those
     that follow (a mask) are moved and cut with them, but keep their values.
 
-    Raises `RecipeError` for an unknown policy, or for symmetry without a symmetry to apply.
+    Raises `RecipeError` for an unknown policy, for symmetry without a symmetry to apply, and for stain without colours.
     """
 
     def __init__(
@@ -71,6 +75,10 @@ class Augmentation:
                 "training.augment.policy: symmetry turns images by training.symmetries, which leaves them only one position; "
                 "set training.symmetries to what the anatomy permits, or take symmetry out of the policy."
             )
+        if "stain" in policy and image_channels < 3:
+            raise RecipeError(
+                "training.augment.policy: stain varies haematoxylin and eosin, and these images have no colours; take it out."
+            )
         if image_channels < 1 or not range[0] < range[1]:
             raise ValueError(f"expected at least one image channel and a range, got {image_channels} and {range}")
         self.policy, self.group = frozenset(policy), tuple(group)
@@ -90,6 +98,8 @@ class Augmentation:
         if "colour" in self.policy:
             colour = draw_colour(draw, f"{purpose} colour", strength, self.range[1] - self.range[0])
             images = change_colour(images, colour, self.image_channels)
+        if "stain" in self.policy:
+            images = vary_stain(images, draw_stain(draw, f"{purpose} stain", strength), self.range)
         size = tuple(images.shape[2:])
         if self.policy & {"symmetry", "translation"}:
             elements = torch.zeros_like(draw.index)
@@ -120,6 +130,13 @@ def draw_colour(draw: StepDraws, purpose: str, strength: float | Tensor, width: 
         torch.where(acts, 2 * saturation, 1.0),
         torch.where(acts, 0.5 + contrast, 1.0),
     )
+
+
+def draw_stain(draw: StepDraws, purpose: str, strength: float | Tensor) -> StainChange:
+    """Change of each sample's stains; (1, 0) where nothing is done."""
+    chosen, amounts = draw.uniform(purpose, (7,)).tensor_split([1], dim=1)
+    change, acts = stain_change(amounts, STAIN), chosen < strength
+    return StainChange(torch.where(acts, change.scale, 1.0), torch.where(acts, change.shift, 0.0))
 
 
 def draw_elements(draw: StepDraws, purpose: str, strength: float | Tensor, order: int) -> Tensor:
@@ -177,6 +194,30 @@ def change_colour(images: Tensor, colour: Colour, image_channels: int) -> Tensor
     else:
         changed = pixels * contrast + offset
     return changed if image_channels == images.shape[1] else torch.cat((changed, images[:, image_channels:]), dim=1)
+
+
+def vary_stain(images: Tensor, change: StainChange, range: tuple[float, float]) -> Tensor:
+    """Scale and shift the stains of images [n, 3 or more, *spatial] with values in `range`; channels after three stay.
+
+    As `transforms.stain.change_stain`, but differentiable everywhere: what lies outside of the range is changed as its nearest
+    value within is, and keeps its distance from it, where clipping would stop the generator's gradients.
+    """
+    low, high = range
+    pixels = images[:, :3]
+    values = (pixels - low) * (255 / (high - low))
+    inside = values.clamp(0, 255)
+    basis = torch.as_tensor(stain_basis(RUIFROK), device=images.device, dtype=images.dtype)
+    matrix = basis * change.scale[:, None].to(images.dtype) @ torch.linalg.inv(basis)
+    logs = torch.log((inside + 1) / 256)
+    channels = [
+        sum(matrix[:, out, of].reshape(-1, *[1] * (images.ndim - 2)) * logs[:, of] for of in (0, 1, 2))
+        for out in (0, 1, 2)
+    ]
+    offset = (change.shift.to(images.dtype) @ basis.T).reshape(-1, 3, *[1] * (images.ndim - 2))
+    changed = torch.exp(torch.stack(channels, dim=1) - offset) * 256 - 1 + (values - inside)
+    same = ((change.scale == 1) & (change.shift == 0)).all(dim=1).reshape(-1, *[1] * (images.ndim - 1))
+    changed = torch.where(same, pixels, changed * ((high - low) / 255) + low)
+    return changed if images.shape[1] == 3 else torch.cat((changed, images[:, 3:]), dim=1)
 
 
 def move(images: Tensor, shifts: Tensor, elements: Tensor, group: Sequence[Symmetry]) -> Tensor:
