@@ -60,17 +60,16 @@ def test_macenko_recovers_the_stains_of_a_mixture(name: str) -> None:
     np.testing.assert_allclose(fit.strength, [1.7, 1.7], rtol=0.08)
 
 
-def test_macenko_does_not_depend_on_which_axis_varies_most() -> None:
-    """Of pixels with one total, the first principal axis is the difference of the stains: signs and angles of plain
-    code go wrong there."""
+def test_macenko_does_not_depend_on_what_varies_most() -> None:
+    """Of pixels with one total, the difference of the stains is what varies; of pixels of all totals, the total is."""
     random = np.random.default_rng(3)
     share = random.uniform(0, 1, 20_000)
-    total = random.normal(1.0, 0.02, 20_000)
     for name, stains in STAINS.items():
-        pixels = render(np.stack((total * share, total * (1 - share)), axis=-1), stains)
-        fit = fit_macenko(pixels)
-        assert fit.ok, (name, fit.reason)
-        assert degrees(fit.matrix, stains).max() < 1.5, name
+        for spread in (0.02, 0.3):
+            total = random.normal(1.0, spread, 20_000).clip(0.4)
+            fit = fit_macenko(render(np.stack((total * share, total * (1 - share)), axis=-1), stains))
+            assert fit.ok, (name, fit.reason)
+            assert degrees(fit.matrix, stains).max() < 1.5, name
 
 
 def test_macenko_agrees_with_the_published_steps_on_tissue() -> None:
@@ -78,7 +77,7 @@ def test_macenko_agrees_with_the_published_steps_on_tissue() -> None:
     pixels = draw_tissue(1).reshape(-1, 3)
     pixels = pixels[(optical_density(pixels) > 0.15).all(axis=1)]
     density = -np.log((pixels + 1.0) / 256)
-    _, _, axes = np.linalg.svd(density - density.mean(0), full_matrices=False)
+    _, _, axes = np.linalg.svd(density, full_matrices=False)
     axes = axes[:2] * np.sign(axes[:2].sum(1, keepdims=True))
     angles = np.arctan2(density @ axes[1], density @ axes[0])
     extremes = np.percentile(angles, [1, 99])
@@ -91,24 +90,26 @@ def test_macenko_agrees_with_the_published_steps_on_tissue() -> None:
 
 
 def test_normalised_pixels_follow_macenkos_formula() -> None:
-    """For pixels of two stains nothing is left over, and the change is W' diag(s' / s) W^+ on densities."""
-    pixels = mixtures(STAINS["ruifrok"], seed=5)
-    fit = fit_macenko(pixels)
+    """Amounts by least squares, scaled to the target's 99th percentiles, shown in the target's colours."""
+    fit = fit_macenko(draw_tissue(5, stains="ruifrok"))
+    pixels = random_pictures(5, 5000)
     amounts = np.linalg.lstsq(fit.matrix, -np.log((pixels + 1.0) / 256).T, rcond=None)[0]
     scaled = amounts * (MACENKO_TARGET.strength / fit.strength)[:, None]
     expected = np.clip(256 * np.exp(-(MACENKO_TARGET.matrix @ scaled)) - 1, 0, 255)
     found = stain_transform(fit, MACENKO_TARGET)(pixels)
-    assert np.abs(found - expected.T).max() < 3  # what rounding to 8 bits left beside the plane
-    assert np.abs(found - expected.T).mean() < 0.6
+    assert np.abs(found - expected.T).max() < 0.51
 
 
-@pytest.mark.parametrize("method", [fit_macenko, fit_reinhard])
-def test_to_its_own_stains_nothing_changes(method) -> None:  # type: ignore[no-untyped-def]
-    fit = method(draw_tissue(2))
+def test_to_its_own_stains_nothing_changes() -> None:
+    tile = draw_tissue(2)
+    fit = fit_reinhard(tile)
     pictures = random_pictures(0, 3, 40, 50)
-    changed = stain_transform(fit, fit)(pictures)
-    difference = np.abs(changed.astype(int) - pictures)
-    assert difference.max() <= (0 if method is fit_macenko else 1)
+    assert np.abs(stain_transform(fit, fit)(pictures).astype(int) - pictures).max() <= 1
+    # Two stains cannot show other colours: for Macenko it holds of what consists of them, here but for noise.
+    stains = fit_macenko(tile)
+    mixed = render(np.random.default_rng(1).uniform(0, 1.5, (5000, 2)), stains.matrix)
+    assert np.abs(stain_transform(stains, stains)(mixed).astype(int) - mixed).max() <= 1
+    assert np.abs(stain_transform(stains, stains)(tile).astype(int) - tile).mean() < 1
 
 
 def test_two_slides_have_the_same_stains_afterwards() -> None:
@@ -150,7 +151,7 @@ DEGENERATE = {
     "white": flat((255, 255, 255)),
     "black": flat((0, 0, 0)),
     "one colour": flat((180, 90, 160)),
-    "two colours": np.concatenate((flat((180, 90, 160)), flat((120, 60, 140)))),
+    "two shades": np.concatenate((flat((179, 89, 159)), flat((125, 31, 98)))),
     "one pixel": flat((180, 90, 160), 1),
     "no pixel": flat((0, 0, 0), 0),
     "few pixels": mixtures(STAINS["macenko"], count=MIN_PIXELS - 1),
@@ -194,13 +195,9 @@ def test_stains_too_alike_are_refused() -> None:
     assert fit.reason
 
 
-def test_white_stays_white_and_other_colours_keep_apart() -> None:
+def test_white_stays_white() -> None:
     transform = stain_transform(fit_macenko(draw_tissue(7, stains="bluish")), MACENKO_TARGET)
     assert (transform(np.full((1, 4, 4, 3), 255, np.uint8)) == 255).all()
-    # What is neither stain is kept: green and blue do not become shades of pink.
-    green, blue = transform(np.array([[60, 200, 80], [60, 80, 200]], np.uint8)).astype(int)
-    assert green[1] > green[0] + 50
-    assert blue[2] > blue[0] + 50
 
 
 @pytest.mark.parametrize("target", [MACENKO_TARGET, REINHARD_TARGET])

@@ -17,10 +17,10 @@ from synthoma.run import aside_folder, file_sha256, read_json, write_json
 
 # Raised whenever a drawing changes, so that an older folder is not taken for what would be written today.
 PHANTOM_VERSION = 1
-_PARAMETERS_FILE = "phantom.json"
+PARAMETERS_FILE = "phantom.json"
 _PICTURES_PER_PATIENT = 4
 _MIN_PATIENTS = 3
-_CITATION = "Procedural phantoms made by Synthoma; they show no person."
+CITATION = "Procedural phantoms made by Synthoma; they show no person."
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,12 @@ def write_phantom(
         "seed": seed,
         "patients_per_class": patients_per_class,
     }
-    reused = _already_there(folder, parameters)
+    reused = already_there(folder, parameters)
     if not reused:
         try:
             with aside_folder(folder.absolute()) as aside:
                 _write_pictures(phantom, aside, seed, size, counts, patients)
-                write_json(aside / _PARAMETERS_FILE, {**parameters, "content": _content_hash(aside)})
+                write_json(aside / PARAMETERS_FILE, {**parameters, "content": content_hash(aside)})
         except OSError as error:
             raise DataError(f"cannot write phantoms to {folder}: {error.strerror or error}.") from error
     return PhantomReport(folder, kind, size, seed, counts, sum(patients.values()), reused)
@@ -104,18 +104,18 @@ def _patient_count(label: str, pictures: int, wanted: int | None) -> int:
     return wanted
 
 
-def _already_there(folder: Path, parameters: dict[str, Any]) -> bool:
+def already_there(folder: Path, parameters: dict[str, Any]) -> bool:
     """Whether `folder` holds the wanted phantoms; False if there is nothing, `DataError` if there is anything else."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     if not folder.is_dir():
         raise DataError(f"{folder} is a file; name a folder for the phantoms.")
-    if not (folder / _PARAMETERS_FILE).is_file():
+    if not (folder / PARAMETERS_FILE).is_file():
         raise DataError(f"{folder} is not empty, and no phantoms were written there; name a new or an empty folder.")
     try:
-        found = dict(read_json(folder / _PARAMETERS_FILE))
+        found = dict(read_json(folder / PARAMETERS_FILE))
     except (SynthomaError, TypeError, ValueError) as error:
-        raise DataError(f"{folder / _PARAMETERS_FILE} is damaged; remove {folder} or name another folder.") from error
+        raise DataError(f"{folder / PARAMETERS_FILE} is damaged; remove {folder} or name another folder.") from error
     content = found.pop("content", None)
     differing = sorted(key for key in {*parameters, *found} if parameters.get(key) != found.get(key))
     if differing:
@@ -123,15 +123,15 @@ def _already_there(folder: Path, parameters: dict[str, Any]) -> bool:
             f"{folder} holds phantoms written with another {', '.join(differing)}; "
             "name another folder, or remove this one."
         )
-    if content != _content_hash(folder):
+    if content != content_hash(folder):
         raise DataError(f"{folder} was changed after its phantoms were written; remove it or name another folder.")
     return True
 
 
-def _content_hash(folder: Path) -> str:
+def content_hash(folder: Path) -> str:
     """SHA-256 over the names and bytes of the class folders' files and the two tables beside them."""
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    lines = (f"{name} {file_sha256(folder / name)}" for name in files if name != _PARAMETERS_FILE)
+    lines = (f"{name} {file_sha256(folder / name)}" for name in files if name != PARAMETERS_FILE)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -156,7 +156,7 @@ def _write_pictures(
             rows.writerow((name, label, f"patient-{first_patient + patient:05d}"))
         first_patient += patients[label]
     (folder / "groups.csv").write_text(table.getvalue(), encoding="utf-8")
-    terms = {"licence": "CC0-1.0", "citation": _CITATION, "may_release": True}
+    terms = {"licence": "CC0-1.0", "citation": CITATION, "may_release": True}
     (folder / "synthoma-data.yaml").write_text(yaml.safe_dump(terms, sort_keys=False), encoding="utf-8")
 
 

@@ -11,6 +11,7 @@ from synthoma.conditions import Conditions
 from synthoma.dataset import Dataset
 from synthoma.errors import DatasetError
 from synthoma.families import Family, ImageSpace, build_family
+from synthoma.memory import keep_freed_memory
 from synthoma.objectives.batch import Batch
 from synthoma.recipe import Recipe, recipe_of_dimension
 from synthoma.run import Run, environment, read_json, write_json
@@ -21,7 +22,6 @@ from synthoma.training.batches import BatchStream
 from synthoma.training.compiled import compile_steps
 from synthoma.training.health import Finding, Health, small_data_warning
 from synthoma.training.images import RealImages
-from synthoma.training.memory import keep_freed_memory
 from synthoma.training.precision import (
     Precision,
     choose_device,

@@ -18,7 +18,7 @@ from synthoma.phantoms.slides.outlines import Region
 from synthoma.phantoms.slides.picture import BLOCK, draw_block
 from synthoma.phantoms.slides.pyramid import TILE, write_pyramid
 from synthoma.phantoms.slides.scene import MPP, Scene, make_scene
-from synthoma.phantoms.writer import _CITATION, _PARAMETERS_FILE, _already_there, _content_hash
+from synthoma.phantoms.writer import CITATION, PARAMETERS_FILE, already_there, content_hash
 from synthoma.run import aside_folder, write_json
 
 # Raised whenever a drawing changes, so that an older folder is not taken for what would be written today.
@@ -93,7 +93,7 @@ def write_slide_phantoms(
         "artefacts": artefacts,
     }
     scenes = [make_scene(seed, number, number % patients, size, artefacts) for number in range(count)]
-    reused = _already_there(folder, parameters)
+    reused = already_there(folder, parameters)
     if not reused:
         try:
             with aside_folder(folder.absolute()) as aside:
@@ -103,7 +103,7 @@ def write_slide_phantoms(
                     if progress is not None:
                         progress(number, count)
                 _write_tables(aside, scenes)
-                write_json(aside / _PARAMETERS_FILE, {**parameters, "content": _content_hash(aside)})
+                write_json(aside / PARAMETERS_FILE, {**parameters, "content": content_hash(aside)})
         except OSError as error:
             raise DataError(f"cannot write phantoms to {folder}: {error.strerror or error}.") from error
     regions = Counter(region.name for scene in scenes for region in scene.regions)
@@ -168,5 +168,5 @@ def _write_tables(folder: Path, scenes: Sequence[Scene]) -> None:
     rows.writerow(("file", "group"))
     rows.writerows((f"{scene.name}.tif", f"patient-{scene.patient:05d}") for scene in scenes)
     (folder / "groups.csv").write_text(table.getvalue(), encoding="utf-8")
-    terms = {"licence": "CC0-1.0", "citation": _CITATION, "may_release": True}
+    terms = {"licence": "CC0-1.0", "citation": CITATION, "may_release": True}
     (folder / "synthoma-data.yaml").write_text(yaml.safe_dump(terms, sort_keys=False), encoding="utf-8")

@@ -14,6 +14,7 @@ from synthoma.formats.annotations import Annotation, AnnotationIndex, check_agai
 from synthoma.formats.slides import Slide, open_slide
 from synthoma.formats.slides.slide import SAME_MPP
 from synthoma.formats.tiles import PIXELS, PixelsWriter, write_shard_info, write_shard_table
+from synthoma.memory import keep_freed_memory
 from synthoma.preparation.slides.artefacts import QualityModel, Reference, reject, relative_to_slide, score_tiles
 from synthoma.preparation.slides.overlay import draw_contact_sheet, draw_overlay
 from synthoma.preparation.slides.places import Places, grid, judge, runs, spare
@@ -55,6 +56,7 @@ def cut_slide(job: SlideJob, alive: Callable[[], None]) -> dict[str, Any]:
     Raises `SlideError` where the slide cannot be read, `AnnotationError` where its annotation cannot.
     """
     section = job.section
+    keep_freed_memory()
     with open_slide(job.file, job.mpp) as slide:
         mpp = slide.require_mpp()
         warnings = list(slide.warnings)
