@@ -35,7 +35,7 @@ _GREY, _BLACK_GREY = 0.2, 0.35
 # Air above tissue leaves at most this share of its colour, and takes of its sharpness (from 0 to 1 over these scores).
 _AIR_SPREAD, _AIR_BLUR = 0.6, (0.4, 0.6)
 # Octaves by which the energy of detail falls from 4 µm to 1 µm that count as blur 1; sharp tissue has 0.4 to 3.6, and
-# a blur of 1 µm (standard deviation) leaves 4.2 to 5.1, of 2 µm 6.4 to 6.8 (measured on three slides).
+# a blur of 1 µm (standard deviation) leaves 4.2 to 5.1, of 2 µm 6.4 to 7.2 (measured on two slides and a set of patches).
 _OCTAVES = 8.0
 # Energy of a white noise of 1.4 grey levels, which cameras, 8 bits and JPEG leave. Then what is added to both energies, so
 # that a tile without contrast comes out between sharp and blurred.
@@ -227,7 +227,7 @@ def _folded(densities: Plane, reference: Reference) -> Mask:
     """Where tissue lies double: densities [3, ...] at about 8 µm -> bool [...].
 
     Bautista and Yagi (2009) look for high saturation and low intensity; both are functions of density. On single and
-    doubled tissue of three slides density told them apart as well as their difference did, and it can be compared with
+    doubled tissue of two slides and a set of patches density told them apart as well as their difference did, and it can be compared with
     what is usual on the slide. Doubled tissue keeps its hue, so the comparison is with tissue of the same hue: epithelium
     may well be twice as dense as the fibres beside it. Ink and the rims of bubbles are grey.
     """
