@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from synthoma.cli.app import app
 from synthoma.dataset import Dataset
 from synthoma.errors import DataError, RecipeError, SynthomaError
+from synthoma.formats.annotations import read_annotations
 from synthoma.formats.slides import open_slide
 from synthoma.formats.tiles import PixelsWriter, Shard, shards
 from synthoma.phantoms.slides import write_slide_phantoms
@@ -89,6 +90,10 @@ def test_pixels_are_those_of_the_slide_at_their_place(phantoms: Path, tiles: tup
         assert "" not in reasons
         assert (out / "private" / "slides" / f"{key}-overlay.png").is_file()
         assert (out / "private" / "slides" / f"{key}-tiles.png").is_file()
+        found = read_annotations(out / "private" / "slides" / f"{key}.geojson")
+        for name, count in shard.info["classes"].items():
+            assert found.labels[name] == count
+        assert found.labels["not taken: too little of it within one class"] > 0
 
 
 def test_all_three_formats_of_annotation_give_the_same_tiles(
@@ -136,7 +141,7 @@ def test_a_bad_slide_costs_that_slide_only(phantoms: Path, tmp_path: Path) -> No
     result = cut(data, tmp_path / "out", "slides.max_failed=0.5", annotations=None)
     assert len(result.done) + len(result.failed) == 4
     assert {file.name for file, key in result.keys.items() if key in result.failed} >= {"nonsense.svs"}
-    assert "nonsense.svs" in (tmp_path / "out" / "private" / "failed.csv").read_text()
+    assert "nonsense.svs" in (tmp_path / "out" / "private" / "slides.csv").read_text()
     rows = {row.name: row for row in slide_rows(result)}
     assert rows["slide_000.tif"].taken > 0
     assert not rows["slide_000.tif"].problem

@@ -227,9 +227,9 @@ def _folded(densities: Plane, reference: Reference) -> Mask:
     """Where tissue lies double: densities [3, ...] at about 8 µm -> bool [...].
 
     Bautista and Yagi (2009) look for high saturation and low intensity; both are functions of density. On single and
-    doubled tissue of two slides and a set of patches density told them apart as well as their difference did, and it can be compared with
-    what is usual on the slide. Doubled tissue keeps its hue, so the comparison is with tissue of the same hue: epithelium
-    may well be twice as dense as the fibres beside it. Ink and the rims of bubbles are grey.
+    doubled tissue of two slides and a set of patches density told them apart as well as their difference did, and it can
+    be compared with what is usual on the slide. Doubled tissue keeps its hue, so the comparison is with tissue of the same
+    hue: epithelium may well be twice as dense as the fibres beside it. Ink and the rims of bubbles are grey.
     """
     density = densities.mean(axis=0)
     spread = densities.max(axis=0) - densities.min(axis=0)

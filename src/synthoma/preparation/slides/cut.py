@@ -16,7 +16,7 @@ from synthoma.formats.slides.slide import SAME_MPP
 from synthoma.formats.tiles import PIXELS, PixelsWriter, write_shard_info, write_shard_table
 from synthoma.memory import keep_freed_memory
 from synthoma.preparation.slides.artefacts import QualityModel, Reference, reject, relative_to_slide, score_tiles
-from synthoma.preparation.slides.overlay import draw_contact_sheet, draw_overlay
+from synthoma.preparation.slides.overlay import draw_contact_sheet, draw_overlay, write_tiles_geojson
 from synthoma.preparation.slides.places import Places, grid, judge, runs, spare
 from synthoma.preparation.slides.staining import Staining, fit_staining
 from synthoma.preparation.slides.tissue import Tissue, slide_reference, tissue_fraction, tissue_mask
@@ -99,6 +99,7 @@ def cut_slide(job: SlideJob, alive: Callable[[], None]) -> dict[str, Any]:
             write_shard_info(folder, info)
     job.pictures.mkdir(parents=True, exist_ok=True)
     draw_overlay(job.pictures / f"{job.key}-overlay.png", thumbnail, thumbnail_mpp, mpp, tissue, annotations, places)
+    write_tiles_geojson(job.pictures / f"{job.key}.geojson", places, scores)
     if sheet:
         draw_contact_sheet(job.pictures / f"{job.key}-tiles.png", sheet)
     return info

@@ -1,6 +1,6 @@
 """What a pathologist looks at: a slide with its tissue, annotations and tiles, and a sheet of tiles. Both are private."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from synthoma.formats.annotations import Annotation
+from synthoma.formats.annotations import Annotation, write_geojson
 from synthoma.pictures import contact_sheet, legend_below, write_png
 from synthoma.preparation.slides.places import NO_TISSUE, OUTSIDE, SPARED, UNDECIDED, Places
 from synthoma.preparation.slides.tissue import Tissue
@@ -44,10 +44,7 @@ def draw_overlay(
     picture = Image.fromarray(pixels)
     draw = ImageDraw.Draw(picture, "RGBA")
     to_x, to_y = (own / thumbnail_mpp * scale for own in slide_mpp)
-    colours: dict[str, tuple[int, int, int]] = {"taken": TAKEN}
-    others = sorted(set(places.reasons) - {"", *UNDRAWN, *REASONS})
-    colours |= {reason: REASONS[reason] for reason in REASONS if reason in places.reasons}
-    colours |= {reason: QUALITY[i % len(QUALITY)] for i, reason in enumerate(others)}
+    colours = _colours(places)
     for box, reason in zip(places.boxes, places.reasons, strict=True):
         if reason in UNDRAWN:
             continue
@@ -65,6 +62,28 @@ def draw_overlay(
     counts: dict[str, int] = {name: places.reasons.count("" if name == "taken" else name) for name in colours}
     entries += [(f"{name} ({counts[name]})", colour) for name, colour in colours.items()]
     write_png(legend_below(picture, entries), path)
+
+
+def _colours(places: Places) -> dict[str, tuple[int, int, int]]:
+    """ "taken" and the reasons that are drawn -> their colours."""
+    others = sorted(set(places.reasons) - {"", *UNDRAWN, *REASONS})
+    known = {reason: colour for reason, colour in REASONS.items() if reason in places.reasons}
+    return {"taken": TAKEN} | known | {reason: QUALITY[i % len(QUALITY)] for i, reason in enumerate(others)}
+
+
+def write_tiles_geojson(path: Path, places: Places, scores: Mapping[str, NDArray[np.float32]]) -> None:
+    """`path`: the tiles for QuPath, taken ones as their class and rejected ones as "not taken: reason", with their scores."""
+    import shapely
+
+    colours = _colours(places)
+    items = []
+    for place, (box, label, reason) in enumerate(zip(places.boxes, places.labels, places.reasons, strict=True)):
+        if reason in UNDRAWN:
+            continue
+        name = f"not taken: {reason}" if reason else label or "taken"
+        measured = {"tissue": float(places.tissue[place])} | {key: float(own[place]) for key, own in scores.items()}
+        items.append((shapely.box(*box), name, colours[reason or "taken"], measured))
+    write_geojson(path, items, "tile")
 
 
 def draw_contact_sheet(path: Path, sections: Sequence[tuple[str, NDArray[np.uint8]]]) -> None:

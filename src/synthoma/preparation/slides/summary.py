@@ -1,12 +1,17 @@
 """What came of the slides, as a table and in a few sentences."""
 
+import csv
+import io
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from synthoma.preparation.slides.places import NO_TISSUE, OUTSIDE
-from synthoma.preparation.slides.tiles import TilesResult
+from synthoma.run import write_atomically
+
+if TYPE_CHECKING:
+    from synthoma.preparation.slides.tiles import TilesResult
 
 _NAMED = 8
 
@@ -21,7 +26,7 @@ class SlideRow(NamedTuple):
     problem: str
 
 
-def slide_rows(result: TilesResult) -> list[SlideRow]:
+def slide_rows(result: "TilesResult") -> list[SlideRow]:
     """All slides in the order of their names; those that failed have their reason."""
     rows = []
     for file, key in result.keys.items():
@@ -46,7 +51,22 @@ def _why_none(info: Mapping[str, Any]) -> str:
     return f"{most[0]} ({most[1]} places)"
 
 
-def describe_tiles(result: TilesResult, patients: Mapping[Path, str]) -> tuple[list[str], list[str]]:
+def write_slide_table(path: Path, result: "TilesResult", patients: Mapping[Path, str]) -> None:
+    """A CSV with a line a slide: file, patient, tiles, why there are none, tiles by class, places that were rejected by reason."""
+    rows = slide_rows(result)
+    classes = sorted({name for row in rows for name in row.classes})
+    reasons = sorted({name for row in rows for name in row.rejected})
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    named = [f"class {name}" if name else "without a class" for name in classes]
+    table.writerow(["file", "patient", "tiles", "problem", *named, *(f"not taken: {name}" for name in reasons)])
+    for file, row in zip(result.keys, rows, strict=True):
+        counts = [*(row.classes.get(name, 0) for name in classes), *(row.rejected.get(name, 0) for name in reasons)]
+        table.writerow([str(file), patients.get(file, ""), row.taken, row.problem, *counts])
+    write_atomically(path, text.getvalue())
+
+
+def describe_tiles(result: "TilesResult", patients: Mapping[Path, str]) -> tuple[list[str], list[str]]:
     """Notes and warnings for the terminal."""
     rows = slide_rows(result)
     classes: Counter[str] = Counter()

@@ -1,7 +1,5 @@
 """A folder of slides to a folder of tiles: what belongs together, a process a slide, and a table of what came of it."""
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +24,10 @@ from synthoma.preparation.slides.matching import (
     tcga_patient,
 )
 from synthoma.preparation.slides.staining import Staining
+from synthoma.preparation.slides.summary import write_slide_table
 from synthoma.recipe import Recipe, content_hash
 from synthoma.records import record_key
-from synthoma.run import read_json, write_atomically, write_json
+from synthoma.run import read_json, write_json
 from synthoma.sources.groups import find_groups_file
 
 # Raised when what a shard holds changes its meaning, so that older ones are cut anew.
@@ -200,8 +199,9 @@ def cut_slides(
             done[jobs[number].key] = outcome
         if progress is not None:
             progress(reused + count, len(mine))
-    _write_failures(out, keys, failed)
     result = TilesResult(out, done, failed, keys, reused, [*slides.notes, *notes], [*warnings, *_unmatched(slides)])
+    part = "" if shard[1] == 1 else f"-{shard[0] + 1}-of-{shard[1]}"
+    write_slide_table(out / PRIVATE / f"slides{part}.csv", result, slides.patients)
     _check(result, recipe, len(mine))
     return result
 
@@ -255,15 +255,6 @@ def _write_private(slides: SlideSet, slide: Path, out: Path, job: SlideJob) -> N
         "annotations": [str(file) for file in job.annotations],
     }
     write_json(folder / f"{job.key}.json", own)
-
-
-def _write_failures(out: Path, keys: Mapping[Path, str], failed: Mapping[str, str]) -> None:
-    """private/failed.csv: the slides that gave nothing because they could not be read."""
-    table = io.StringIO()
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(("file", "reason"))
-    rows.writerows((str(file), failed[key]) for file, key in keys.items() if key in failed)
-    write_atomically(out / PRIVATE / "failed.csv", table.getvalue())
 
 
 def _unmatched(slides: SlideSet) -> list[str]:
