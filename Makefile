@@ -43,6 +43,9 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/prepare.py
 	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/plain_loop.py
+	$(BIN)/python benchmarks/flops.py
+	$(BIN)/python benchmarks/growth_cost.py
 
 clean:
 	rm -rf demo-run demo-data .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

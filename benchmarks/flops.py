@@ -3,7 +3,8 @@
 The floating-point operations of `one_iteration` are counted as torch executes them (operations.py): convolutions and
 matrix products of all passes, second-order ones included; a multiplication and an addition are two. Interpolation,
 norms, activations, optimizer and averaging are not counted, though they take time. The peak is the fastest of several
-products of two square matrices in the same number format and with the same threads, timed before and after each family.
+products of two square matrices in the same number format and with the same threads, timed before and after each family,
+through the library for matrices and through that for convolutions.
 
     python benchmarks/flops.py [--families r3] [--sizes 64 32x32x32] [--precisions fp32 bf16]
 """
@@ -42,15 +43,26 @@ def count_flops(session: Session) -> int:
 
 
 def peak_flops(dtype: torch.dtype, device: torch.device, size: int = MATRIX, seconds: float = 1.0) -> float:
-    """FLOP/s of the fastest product of two [size, size] matrices within about `seconds`."""
+    """FLOP/s of the fastest product of two [size, size] matrices within about `seconds`.
+
+    Asked for in two ways: as a matrix product, and as a convolution of kernel 1 over as many pixels. On a CPU that is two
+    libraries, and on some processors that of the first (MKL) stays far below that of the second (oneDNN) in float32.
+    """
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    pixels = left.reshape(1, size, 1, size).permute(0, 3, 2, 1)  # channels last
+    kernel = right.reshape(size, size, 1, 1)
 
     def multiply() -> None:
-        product = left @ right
-        float(product[0, 0])  # waits for a GPU
+        float((left @ right)[0, 0])  # waits for a GPU
 
-    multiply()
-    return 2 * size**3 / min(timed_steps(multiply, seconds))
+    def convolve() -> None:
+        float(torch.nn.functional.conv2d(pixels, kernel)[0, 0, 0, 0])
+
+    fastest = []
+    for way in (multiply, convolve):
+        way()
+        fastest.append(min(timed_steps(way, seconds / 2)))
+    return 2 * size**3 / min(fastest)
 
 
 def measure(recipe: Recipe, seconds: float, images: int, matrix: int = MATRIX) -> dict[str, Any]:

@@ -207,7 +207,7 @@ def test_a_missing_resolution_is_an_error_only_where_it_is_needed():
     assert len(slide.levels) == 3
     for use in (slide.require_mpp, lambda: slide.read(0, 0, 9, 9, 1.0), lambda: slide.thumbnail(8.0)):
         with pytest.raises(
-            SlideError, match=r"a.svs has no resolution: give mpp by source.mpp or in a table \(.* 40x\)"
+            SlideError, match=r"a.svs has no resolution: give --mpp, or slides.mpp_table \(.* 40x\)"
         ):
             use()
     with pytest.raises(SlideError, match=r"says 352.7 µm per pixel, which cannot be right .*: give mpp"):
@@ -503,7 +503,7 @@ def test_a_real_slide_without_resolution(wsi):
     assert slide.mpp is None
     assert slide.vendor == "aperio"
     assert [level.downsample for level in slide.levels] == [1.0, 2.0]
-    with pytest.raises(SlideError, match=r"TS1.svs has no resolution: give mpp by source.mpp or in a table"):
+    with pytest.raises(SlideError, match=r"TS1.svs has no resolution: give --mpp, or slides.mpp_table"):
         slide.read(0, 0, 256, 256, 0.5)
     # A flat-looking file it is not: it has two levels.
     assert slide.warnings == ()

@@ -22,7 +22,10 @@ def relative_place(path: Path, root: Path) -> str:
 
 
 def walk_files(root: Path) -> list[Path]:
-    """All files below a folder without hidden ones, sorted by place. Links are followed, but never round in a circle."""
+    """All files below a folder without hidden ones, sorted by place. Links are followed, but never round in a circle.
+
+    Raises `DataError` for a folder that cannot be listed, and for a name that is no text: it could not be written down.
+    """
     files: list[Path] = []
     seen: set[tuple[int, int]] = set()
 
@@ -38,10 +41,26 @@ def walk_files(root: Path) -> list[Path]:
         for entry in entries:
             if entry.name.startswith(".") or entry.name in _LITTER:
                 continue
-            if entry.is_dir():
+            _check_name(entry)
+            if _is_folder(entry):
                 visit(Path(entry.path))
             else:
                 files.append(Path(entry.path))
 
     visit(root)
     return files
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself: whoever reads it says so
+        return False
+
+
+def _check_name(entry: os.DirEntry[str]) -> None:
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(entry.path).decode(errors="backslashreplace")
+        raise DataError(f"the name of {shown} is not written in UTF-8; rename the file.") from error

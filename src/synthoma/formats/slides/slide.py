@@ -109,10 +109,10 @@ class Slide:
             raise SlideFileError(
                 self.path,
                 f"says {_words(self._mpp_in_file)} µm per pixel, which cannot be right (plausible are {FINEST_MPP} to "
-                f"{COARSEST_MPP:g}): give mpp by source.mpp or in a table",
+                f"{COARSEST_MPP:g}): give --mpp, or slides.mpp_table",
             )
         hint = "" if self.objective is None else f" (its objective was {self.objective:g}x)"
-        raise SlideFileError(self.path, f"has no resolution: give mpp by source.mpp or in a table{hint}")
+        raise SlideFileError(self.path, f"has no resolution: give --mpp, or slides.mpp_table{hint}")
 
     def level_for(self, mpp: float) -> int:
         """The coarsest level that is at least as fine as `mpp`, to 2 %.

@@ -34,12 +34,13 @@ _SHEET = 64
 class SlideJob:
     """All that a process needs to cut one slide. tile: pixels a side. folder_label: class by its folder, if any.
 
-    key names the slide in all that is not private; target is the shard's folder, pictures the private one.
+    annotations: None where nobody gave any, and none where this slide has none of those that there are. key names the
+    slide in all that is not private; target is the shard's folder, pictures the private one.
     """
 
     key: str
     file: Path
-    annotations: tuple[Path, ...]
+    annotations: tuple[Path, ...] | None
     folder_label: str | None
     section: SlidesSection
     tile: int
@@ -66,8 +67,9 @@ def cut_slide(job: SlideJob, alive: Callable[[], None]) -> dict[str, Any]:
         tissue, thumbnail, thumbnail_mpp = find_tissue(slide, section)
         alive()
         shares = tissue_fraction(tissue.mask, thumbnail_mpp, boxes, mpp)
-        index = AnnotationIndex(annotations, section.include, section.exclude) if job.annotations else None
-        covered = None if index is None else index.fraction(boxes)
+        covered = None
+        if job.annotations is not None:
+            covered = AnnotationIndex(annotations, section.include, section.exclude).fraction(boxes)
         places = judge(boxes, shares, covered, job.folder_label, section)
         spare(places, section.most_tiles, job.key)
         staining = fit_staining(slide, places, section, job.tile, job.stain_target)
@@ -117,7 +119,7 @@ def find_tissue(slide: Slide, section: SlidesSection) -> tuple[Tissue, NDArray[n
 def _annotations(job: SlideJob, slide: Slide) -> tuple[list[Annotation], list[str]]:
     found: list[Annotation] = []
     told: list[str] = []
-    for number, path in enumerate(job.annotations, start=1):
+    for number, path in enumerate(job.annotations or (), start=1):
         file = read_annotations(path)
         found += file.annotations
         # The file's name may hold that of a patient; the number says which one in the order of names.

@@ -36,7 +36,7 @@ class SlideFacts(NamedTuple):
 @dataclass(frozen=True)
 class _Job:
     file: Path
-    annotations: tuple[Path, ...]
+    annotations: tuple[Path, ...] | None
     mpp: float | None
     section: SlidesSection
     tile: int
@@ -47,9 +47,14 @@ def inspect_slides(
 ) -> list[SlideFacts]:
     """Facts of all slides in the order of their names; one that cannot be read has its problem."""
     slides = find_slides(data, recipe, annotations, groups)
-    files = slides.matching.files if slides.matching else {}
     jobs = [
-        _Job(slide, files.get(slide, ()), slides.mpp.get(slide), recipe.slides, tile_size(recipe))
+        _Job(
+            slide,
+            slides.matching.files[slide] if slides.matching else None,
+            slides.mpp.get(slide),
+            recipe.slides,
+            tile_size(recipe),
+        )
         for slide in slides.slides
     ]
     found: dict[int, SlideFacts] = {}
@@ -73,7 +78,7 @@ def look_at(job: _Job, alive: Callable[[], None]) -> dict[str, Any]:
         }
         found: list[Annotation] = []
         problems: list[str] = []
-        for path in job.annotations:
+        for path in job.annotations or ():
             try:
                 file = read_annotations(path)
             except AnnotationError as error:
@@ -89,8 +94,10 @@ def look_at(job: _Job, alive: Callable[[], None]) -> dict[str, Any]:
         boxes = grid(slide.size, slide.mpp, job.section, job.tile)
         alive()
         shares = tissue_fraction(tissue.mask, thumbnail_mpp, boxes, slide.mpp)
-        index = AnnotationIndex(found, job.section.include, job.section.exclude) if job.annotations else None
-        places = judge(boxes, shares, index.fraction(boxes) if index else None, None, job.section)
+        covered = None
+        if job.annotations is not None:
+            covered = AnnotationIndex(found, job.section.include, job.section.exclude).fraction(boxes)
+        places = judge(boxes, shares, covered, None, job.section)
         if tissue.blank:
             problems.append(f"blank: {tissue.reason}")
         return facts | {

@@ -216,7 +216,7 @@ def _job(
     slides: SlideSet, slide: Path, recipe: Recipe, out: Path, tile: int, stain_target: Staining | None
 ) -> SlideJob:
     key = slides.key(slide)
-    annotations = slides.matching.files[slide] if slides.matching else ()
+    annotations = slides.matching.files[slide] if slides.matching else None
     mpp = slides.mpp.get(slide)
     label = slides.labels.get(slide)
     inputs = content_hash(
@@ -228,7 +228,8 @@ def _job(
             tile,
             mpp,
             label,
-            [_identity(file) for file in (slide, *annotations)],
+            _identity(slide),
+            None if annotations is None else [_identity(file) for file in annotations],
             None if stain_target is None else stain_target.to_json(),
         ]
     )
@@ -240,8 +241,9 @@ def _identity(file: Path) -> list[Any]:
     """What tells whether a file was changed, without reading gigabytes of it."""
     try:
         status = file.stat()
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}.") from error
+    except OSError:
+        # A link that leads nowhere, say: whoever reads it says so, and it costs its slide only.
+        return [file.name, None, None]
     return [file.name, status.st_size, status.st_mtime_ns]
 
 
@@ -252,7 +254,7 @@ def _write_private(slides: SlideSet, slide: Path, out: Path, job: SlideJob) -> N
         "file": str(slide),
         "place": relative_place(slide, slides.root),
         "group": slides.patients.get(slide),
-        "annotations": [str(file) for file in job.annotations],
+        "annotations": [str(file) for file in job.annotations or ()],
     }
     write_json(folder / f"{job.key}.json", own)
 
