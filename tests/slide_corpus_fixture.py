@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,9 +183,11 @@ def foreign() -> Iterator[Case]:
     pages = io.BytesIO()
     Image.fromarray(pixels).save(pages, "TIFF", save_all=True, append_images=[Image.fromarray(pixels)] * 3)
     yield "pages", pages.getvalue(), True
-    bomb = io.BytesIO()
-    Image.new("L", (30_000, 30_000)).save(bomb, "PNG")
-    yield "bomb", bomb.getvalue(), True
+    small = io.BytesIO()
+    Image.new("L", (8, 8)).save(small, "PNG")
+    head = b"IHDR" + struct.pack(">II", 30_000, 30_000) + small.getvalue()[24:29]
+    bomb = small.getvalue()[:12] + head + struct.pack(">I", zlib.crc32(head)) + small.getvalue()[33:]
+    yield "bomb", bomb, True
 
 
 def bad_annotations(text: str) -> Iterator[tuple[str, bytes]]:

@@ -15,7 +15,7 @@ pytest.importorskip("shapely")
 
 from slide_corpus_fixture import Corpus, make_corpus
 from synthoma.errors import DataError
-from synthoma.formats.tiles import Shard
+from synthoma.formats.tiles import Shard, shards
 from synthoma.phantoms.slides import write_slide_phantoms
 from synthoma.preparation.slides.inspect import SlideFacts, inspect_slides
 from synthoma.preparation.slides.tiles import TilesResult, cut_slides, find_slides
@@ -23,7 +23,7 @@ from synthoma.recipe import Recipe, load_recipe
 
 PATIENCE_S, LONGEST_S = 10.0, 30.0
 # Words of Python and of our own insides, which tell a user nothing.
-INSIDES = ("Traceback", 'File "', ".py", "Errno", "NoneType", "numpy", "PIL.", "ctypes", "0x")
+INSIDES = ("Traceback", 'File "', ".py", "Errno", "NoneType", "numpy", "PIL.", "ctypes")
 
 
 def recipe(*settings: str) -> Recipe:
@@ -103,8 +103,8 @@ def test_each_bad_slide_costs_itself_only(corpus: Corpus, phantoms: Path, tmp_pa
     failed = {file.name for file, key in result.keys.items() if key in result.failed}
     assert corpus.hopeless <= failed
     assert not failed & {file.name for file in corpus.whole}
-    # Nothing half written is left behind.
-    assert not list((tmp_path / "out").glob(".*"))
+    # What those that were killed left half written is taken for nothing.
+    assert {shard.key for shard in shards(tmp_path / "out")} == set(result.done)
     for file in corpus.whole:
         own = Shard.open(tmp_path / "out" / result.keys[file])
         other = Shard.open(tmp_path / "clean" / clean.keys[phantoms / file.name])
@@ -166,6 +166,14 @@ def test_a_slide_without_annotation_gives_nothing_where_others_have_some(phantom
     wide = recipe()
     loose = cut_slides(find_slides(phantoms, wide, own), wide, tmp_path / "wide", workers=1)
     assert all(info["taken"] > 0 for info in loose.done.values())
+
+
+def test_what_a_kill_left_is_no_shard(phantoms: Path, tmp_path: Path) -> None:
+    result, _ = cut(phantoms, phantoms / "annotations-geojson", tmp_path / "out")
+    for key in result.done:
+        for ending in ("part", "old"):
+            shutil.copytree(tmp_path / "out" / key, tmp_path / "out" / f".{key}.{ending}")
+    assert [shard.key for shard in shards(tmp_path / "out")] == sorted(result.done)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")

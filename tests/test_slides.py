@@ -210,7 +210,7 @@ def test_a_missing_resolution_is_an_error_only_where_it_is_needed():
             SlideError, match=r"a.svs has no resolution: give --mpp, or slides.mpp_table \(.* 40x\)"
         ):
             use()
-    with pytest.raises(SlideError, match=r"says 352.7 µm per pixel, which cannot be right .*: give mpp"):
+    with pytest.raises(SlideError, match=r"says 352.7 µm per pixel, which cannot be right .*: give --mpp"):
         open_slide("a.svs", reader=Printer).require_mpp()
     for implausible in (0.0, -1.0, 0.01, 50.0, float("nan"), (0.5, 500.0)):
         with pytest.raises(SlideError, match="plausible are"):

@@ -127,7 +127,8 @@ def shards(folder: Path) -> list[Shard]:
         raise DataError(
             f"{folder} has tiles of schema {version}, this version reads {SCHEMA_VERSION}. Cut the slides again."
         )
-    return [Shard.open(path.parent) for path in sorted(folder.glob(f"*/{INFO}"))]
+    # Hidden folders are what a kill left half written, or already replaced.
+    return [Shard.open(path.parent) for path in sorted(folder.glob(f"[!.]*/{INFO}"))]
 
 
 def private_info(folder: Path, key: str) -> dict[str, Any]:

@@ -209,7 +209,10 @@ def _picture_size(path: Path) -> tuple[int, int]:
             path, "is neither a slide that OpenSlide knows nor a picture; it may be truncated or damaged"
         ) from error
     if pages > 1:
-        raise SlideFileError(path, f"holds {pages} pictures and is no slide that OpenSlide knows; save the one meant")
+        raise SlideFileError(
+            path,
+            f"holds {pages} pictures and is no slide that OpenSlide knows; if it is one it is damaged: copy it again",
+        )
     return (height, width) if turned else (width, height)
 
 
@@ -228,5 +231,6 @@ def _pair(x: float | None, y: float | None) -> Pair | None:
 
 
 def _said(error: Exception, path: Path) -> str:
-    """What OpenSlide said, without a full stop and without the path, which the message has already."""
-    return str(error).replace(str(path), "the file").rstrip(". ") or type(error).__name__
+    """What OpenSlide said, in one line, without a full stop and without the path, which the message has already."""
+    said = " ".join(str(error).replace(str(path), "the file").split())
+    return said.rstrip(". ") or type(error).__name__
