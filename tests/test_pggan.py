@@ -307,7 +307,7 @@ def test_bf16_begins_above_16_pixels_and_ends_before_the_image_and_the_logits() 
     logits = discriminator(image)
     assert image.dtype == logits.dtype == torch.float32
     assert dtypes == {
-        (side, width): torch.bfloat16 if width > 16 else torch.float32
+        (side, width): torch.bfloat16 if width > 8 else torch.float32
         for side in ("G", "D")
         for width in (6, 12, 24, 48)
     }
