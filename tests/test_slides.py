@@ -206,9 +206,7 @@ def test_a_missing_resolution_is_an_error_only_where_it_is_needed():
     assert slide.size == SIZE
     assert len(slide.levels) == 3
     for use in (slide.require_mpp, lambda: slide.read(0, 0, 9, 9, 1.0), lambda: slide.thumbnail(8.0)):
-        with pytest.raises(
-            SlideError, match=r"a.svs has no resolution: give --mpp, or slides.mpp_table \(.* 40x\)"
-        ):
+        with pytest.raises(SlideError, match=r"a.svs has no resolution: give --mpp, or slides.mpp_table \(.* 40x\)"):
             use()
     with pytest.raises(SlideError, match=r"says 352.7 µm per pixel, which cannot be right .*: give --mpp"):
         open_slide("a.svs", reader=Printer).require_mpp()
