@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -41,18 +42,15 @@ TILE = 256
 RESOLUTIONS = (0.5, 1.0, 0.7)
 WANTED = {"written": 0.85, "scored": 0.5, "tiatoolbox": 2.0, "stain": 20.0}
 STAINED = 128
-# TIAToolbox declares what all of its parts need (over 200 packages with torch for CUDA, transformers, jupyterlab); these
-# are what its patch extractor imports, within the versions that it allows, but for torch, which only another tool of the
-# same package uses.
+# TIAToolbox declares what all of its parts need (with torchvision, transformers and jupyterlab); these are what its patch
+# extractor imports, within the versions that it allows. torch, which only torchstain uses here, is that of this environment.
 TIATOOLBOX = "tiatoolbox==2.1.3"
 PEERS = (
     "torchstain==1.4.1",
-    "torch",
     "numpy<2.4.4",
     "scipy<1.17.1",
     "pandas<3.0.3",
     "scikit-image<0.26.1",
-    "scikit-learn<1.9.0",
     "opencv-python-headless<5",
     "openslide-python<1.4.6",
     "openslide-bin<4.0.1.2",
@@ -63,11 +61,6 @@ PEERS = (
     "matplotlib<3.11.1",
     "shapely<=2.1.2",
     "SimpleITK<2.5.5",
-    "umap-learn<0.5.12",
-    "numba<0.66.0",
-    "wsidicom<0.34.0",
-    "pydicom<3.0.2",
-    "glymur<0.14.8",
     "joblib<1.5.3",
     "tqdm<4.69.0",
     "pyyaml<6.0.3",
@@ -88,10 +81,10 @@ def peer_environment(wanted: Path | None) -> Path:
     folder = HERE.parent / ".venv-peers"
     python = folder / "bin" / "python"
     if not (folder / "complete").exists():
-        print(f"Making {folder.name}/ with torchstain and TIAToolbox (about 2 GB)", file=sys.stderr)
+        print(f"Making {folder.name}/ with torchstain and TIAToolbox (about 1.5 GB)", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         install = [str(python), "-m", "pip", "install", "--quiet"]
-        subprocess.run([*install, *PEERS], check=True)
+        subprocess.run([*install, *PEERS, f"torch=={version('torch')}"], check=True)
         subprocess.run([*install, "--no-deps", TIATOOLBOX], check=True)
         (folder / "complete").touch()
     return python
@@ -178,13 +171,19 @@ class Parts:
         return found
 
     def tiatoolbox(self) -> dict[str, Any]:
+        """Named .tif, TIAToolbox reads a slide through tifffile and zarr; named .svs, through OpenSlide."""
         found: dict[str, Any] = {"tile": TILE, "side": self.options.side}
+        named = {"tiatoolbox .tif": self.slide(), "tiatoolbox .svs": self.slide().with_suffix(".svs")}
+        if not named["tiatoolbox .svs"].exists():
+            named["tiatoolbox .svs"].symlink_to(self.slide().name)
         for mpp in RESOLUTIONS:
             file, mask, boxes = places_of(self.slide(), mpp, self.work)
-            peer = ["--slide", str(self.slide()), "--mask", str(mask), "--mpp", str(mpp), "--tile", str(TILE)]
-            lines = {"written": self._ours("written", mpp, file), "tiatoolbox": self._peer("tiatoolbox", *peer)}
+            rest = ["--mask", str(mask), "--mpp", str(mpp), "--tile", str(TILE)]
+            lines = {"written": self._ours("written", mpp, file)}
+            lines |= {name: self._peer("tiatoolbox", "--slide", str(path), *rest) for name, path in named.items()}
             summaries = hold(lines, len(boxes), self.options)
-            comparisons = compare(summaries, {"written": ("written", ("tiatoolbox",), WANTED["tiatoolbox"])})
+            pairs = {f"against {name}": ("written", (name,), WANTED["tiatoolbox"]) for name in named}
+            comparisons = compare(summaries, pairs)
             found[f"{mpp:g} mpp"] = {"tiles": len(boxes), "comparisons": comparisons, "contestants": summaries}
         return found
 
@@ -197,15 +196,17 @@ class Parts:
         np.save(self.work / "tiles.npy", pixels[full])
         data = ["--tiles", str(self.work / "tiles.npy")]
         lines = {"ours": [sys.executable, str(HERE / "slides_ours.py"), "--style", "stain", *data]}
-        peers = ("torchstain-torch", "torchstain-numpy")
+        peers = ("torchstain-torch", "torchstain-torch-alone", "torchstain-numpy-alone")
         lines |= {name: self._peer(name, *data) for name in peers}
         summaries = hold(lines, len(full), self.options)
-        comparisons = compare(summaries, {"stain": ("ours", peers, WANTED["stain"])})
+        pairs = {"as torchstain comes": peers[:1], "without pictures of the single stains": peers[1:]}
+        comparisons = compare(summaries, {name: ("ours", theirs, WANTED["stain"]) for name, theirs in pairs.items()})
         return {"tile": TILE, "tiles": len(full), "comparisons": comparisons, "contestants": summaries}
 
     def workers(self) -> dict[str, Any]:
         options = self.options
-        return two_workers(self.work, options.slides, options.slide_side, options.rounds, options.patience)
+        rounds = options.rounds, options.most_rounds
+        return two_workers(self.work, options.slides, options.slide_side, *rounds, options.patience)
 
     def memory(self) -> dict[str, Any]:
         return memory(self.work)

@@ -6,6 +6,10 @@ torchstain-numpy    the same with its numpy code
 """
 
 import argparse
+import contextlib
+import importlib.util
+import sys
+import types
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -16,13 +20,18 @@ import numpy as np
 from passes import timed_passes
 from worker import serve
 
-STYLES = ("tiatoolbox", "torchstain-torch", "torchstain-numpy")
+STYLES = ("tiatoolbox", "torchstain-torch", "torchstain-torch-alone", "torchstain-numpy-alone")
 Pass = Callable[[float], list[float]]
 
 
 def tiatoolbox(path: Path, mask: Any, mpp: float, tile: int, expected: int) -> tuple[Pass, dict[str, Any]]:
     """Patches where `mask`, a pixel a place of the grid, is true."""
-    from tiatoolbox.tools.patchextraction import SlidingWindowPatchExtractor
+    tools = types.ModuleType("tiatoolbox.tools")
+    tools.__path__ = [str(Path(importlib.util.find_spec("tiatoolbox").origin).parent / "tools")]
+    # The package of all tools imports torchvision, umap and more for some of them; this one is loaded by itself.
+    sys.modules["tiatoolbox.tools"] = tools
+    with contextlib.redirect_stdout(sys.stderr):
+        from tiatoolbox.tools.patchextraction import SlidingWindowPatchExtractor
 
     def extractor() -> Any:
         return SlidingWindowPatchExtractor(
@@ -41,8 +50,8 @@ def tiatoolbox(path: Path, mask: Any, mpp: float, tile: int, expected: int) -> t
     return lambda seconds: timed_passes(extractor, loop, seconds), told
 
 
-def torchstain(tiles: Any, backend: str) -> tuple[Pass, dict[str, Any]]:
-    """Every tile normalised to the same reference, tensors made beforehand, without pictures of the single stains."""
+def torchstain(tiles: Any, backend: str, stains: bool) -> tuple[Pass, dict[str, Any]]:
+    """Every tile normalised to the same reference, tensors made beforehand; stains: with pictures of the single stains."""
     import torch
     from torchstain.base.normalizers import MacenkoNormalizer
 
@@ -51,7 +60,7 @@ def torchstain(tiles: Any, backend: str) -> tuple[Pass, dict[str, Any]]:
 
     def loop(batch: Any) -> None:
         for image in batch:
-            normalizer.normalize(I=image, stains=False)
+            normalizer.normalize(I=image, stains=stains)
 
     return lambda seconds: timed_passes(lambda: images, loop, seconds), {"version": version("torchstain")}
 
@@ -72,7 +81,7 @@ def main() -> None:
     else:
         tiles = np.load(options.tiles, allow_pickle=False)
         count = len(tiles)
-        passes, told = torchstain(tiles, options.style.removeprefix("torchstain-"))
+        passes, told = torchstain(tiles, options.style.split("-")[1], stains=not options.style.endswith("-alone"))
     serve({"style": options.style, "tiles": count, **told}, lambda seconds: {"seconds": passes(seconds)})
 
 
