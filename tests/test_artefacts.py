@@ -69,7 +69,9 @@ def overlaid_by(tile: Tile, other: Tile, where: NDArray[np.float64]) -> Tile:
 def of_slide(stains: str, strength: float = 1.0) -> Reference:
     """What a slide with such tissue is judged against."""
     thumbnail = render(strength * draw_amounts(99, size=64, mpp=4.0), STAINS[stains])
-    tissue = Tissue(np.ones((64, 64), bool), 0.05, 1.0, (255.0, 255.0, 255.0), blank=False)
+    tissue = Tissue(
+        np.ones((64, 64), bool), 0.05, 1.0, (255.0, 255.0, 255.0), blank=False, hidden=np.zeros((64, 64), bool)
+    )
     return slide_reference(thumbnail, tissue)
 
 
@@ -348,7 +350,9 @@ def test_what_lies_double_is_denser_than_tissue_of_its_hue() -> None:
     thumbnail = np.empty((40, 40, 3))
     thumbnail[:20], thumbnail[20:] = (110, 70, 140), (235, 175, 205)
     thumbnail = np.rint(thumbnail + np.random.default_rng(0).normal(0, 3, thumbnail.shape)).astype(np.uint8)
-    tissue = Tissue(np.ones((40, 40), bool), 0.05, 1.0, (255.0, 255.0, 255.0), blank=False)
+    tissue = Tissue(
+        np.ones((40, 40), bool), 0.05, 1.0, (255.0, 255.0, 255.0), blank=False, hidden=np.zeros((40, 40), bool)
+    )
     reference = slide_reference(thumbnail, tissue)
     pink = ((235 + 1) / 256) ** 2.6, ((175 + 1) / 256) ** 2.6, ((205 + 1) / 256) ** 2.6
     tiles = np.empty((3, 64, 64, 3), np.uint8)

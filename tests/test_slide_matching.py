@@ -121,3 +121,13 @@ def test_places_that_touch_in_a_row_are_one_strip() -> None:
     boxes = grid((500, 200), (0.5, 0.5), SlidesSection(mpp=0.5), 100)
     assert runs([0, 1, 2, 4, 5, 6], boxes, 8) == [[0, 1, 2], [4], [5, 6]]
     assert runs([0, 1, 2, 3, 4], boxes, 2) == [[0, 1], [2, 3], [4]]
+
+
+def test_places_below_what_hides_tissue_are_looked_at_and_not_taken() -> None:
+    boxes = np.zeros((4, 4))
+    tissue, hidden = np.array([0.6, 0.3, 0.3, 0.0]), np.array([0.4, 0.3, 0.1, 0.9])
+    found = judge(boxes, tissue, None, None, SlidesSection(), hidden)
+    assert found.wanted.tolist() == [0]
+    assert found.doubtful == {1, 3}
+    none = judge(boxes, tissue, {"tumour": np.array([1.0, 0.0, 0.0, 1.0])}, None, SlidesSection(), hidden)
+    assert none.doubtful == {3}

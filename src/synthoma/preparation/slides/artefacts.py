@@ -32,8 +32,9 @@ _GLASS, _BLACK = 0.12, 70.0
 # Channels that agree to this share of their mean are grey; no mixture of haematoxylin and eosin is. Black pixels may
 # differ by more: there is tissue below ink, and little light to tell.
 _GREY, _BLACK_GREY = 0.2, 0.35
-# Air above tissue leaves at most this share of its colour, and takes of its sharpness (from 0 to 1 over these scores).
-_AIR_SPREAD, _AIR_BLUR = 0.6, (0.4, 0.6)
+# Air above tissue leaves at most this share of its colour, is not denser than so many times what is usual, and takes of its
+# sharpness (from 0 to 1 over these scores). Dense tissue has less colour for its density as well.
+_AIR_SPREAD, _AIR_DENSITY, _AIR_BLUR = 0.7, 1.5, (0.4, 0.6)
 # Octaves by which the energy of detail falls from 4 µm to 1 µm that count as blur 1; sharp tissue has 0.4 to 3.6, and
 # a blur of 1 µm (standard deviation) leaves 4.2 to 5.1, of 2 µm 6.4 to 7.2 (measured on two slides and a set of patches).
 _OCTAVES = 8.0
@@ -65,12 +66,13 @@ class Reference:
     """What a tile is judged against. glass: red, green, blue of the empty slide.
 
     spread: median of the difference between the channels' densities in its tissue, relative to their mean, at about 8 µm a
-    pixel. double: mean density above which tissue of a colour lies double, one number more than `hues`, which divide
-    colours by `hue_of`. The default is white glass and tissue of ordinary colour.
+    pixel; density: median of that mean. double: mean density above which tissue of a colour lies double, one number more
+    than `hues`, which divide colours by `hue_of`. The default is white glass and tissue of ordinary colour.
     """
 
     glass: tuple[float, float, float] = (255.0, 255.0, 255.0)
     spread: float = 0.6
+    density: float = 0.3
     hues: tuple[float, ...] = ()
     double: tuple[float, ...] = (1.2,)
 
@@ -154,7 +156,8 @@ def _score(scales: _Scales, reference: Reference) -> Scores:
     colours = ink_pixels(densities, light)
     visible = (strongest > _GLASS) & (light >= _BLACK)
     colours["bubble"] = visible & (spread < _GREY * density)
-    colours["faded"] = visible & (spread < _AIR_SPREAD * reference.spread * density)
+    faded = (spread < _AIR_SPREAD * reference.spread * density) & (density < _AIR_DENSITY * reference.density)
+    colours["faded"] = visible & faded
     solid = _without_specks(np.stack(tuple(colours.values())))
     scores = {name: _share(pixels) for name, pixels in zip(colours, solid, strict=True)}
     scores["background"] = _share(strongest < _GLASS)

@@ -17,7 +17,7 @@ from synthoma.formats.tiles import PIXELS, PixelsWriter, write_shard_info, write
 from synthoma.memory import keep_freed_memory
 from synthoma.preparation.slides.artefacts import QualityModel, Reference, reject, relative_to_slide, score_tiles
 from synthoma.preparation.slides.overlay import draw_contact_sheet, draw_overlay, write_tiles_geojson
-from synthoma.preparation.slides.places import Places, grid, judge, runs, spare
+from synthoma.preparation.slides.places import NO_TISSUE, Places, grid, judge, runs, spare
 from synthoma.preparation.slides.staining import Staining, fit_staining
 from synthoma.preparation.slides.tissue import Tissue, slide_reference, tissue_fraction, tissue_mask
 from synthoma.run import aside_folder
@@ -66,11 +66,11 @@ def cut_slide(job: SlideJob, alive: Callable[[], None]) -> dict[str, Any]:
         boxes = grid(slide.size, mpp, section, job.tile)
         tissue, thumbnail, thumbnail_mpp = find_tissue(slide, section)
         alive()
-        shares = tissue_fraction(tissue.mask, thumbnail_mpp, boxes, mpp)
+        shares, hidden = (tissue_fraction(mask, thumbnail_mpp, boxes, mpp) for mask in (tissue.mask, tissue.hidden))
         covered = None
         if job.annotations is not None:
             covered = AnnotationIndex(annotations, section.include, section.exclude).fraction(boxes)
-        places = judge(boxes, shares, covered, job.folder_label, section)
+        places = judge(boxes, shares, covered, job.folder_label, section, hidden)
         spare(places, section.most_tiles, job.key)
         staining = fit_staining(slide, places, section, job.tile, job.stain_target)
         if staining.reason:
@@ -138,7 +138,7 @@ def _write_pixels(
     alive: Callable[[], None],
 ) -> tuple[dict[str, NDArray[np.float32]], dict[int, int], list[tuple[str, NDArray[np.uint8]]]]:
     """Read, judge, stain and write the wanted tiles. Returns their scores [places] (NaN where not read), where the pixels of
-    each place lie, and some tiles for a sheet.
+    each place lie, and some tiles for a sheet. Doubtful places are judged as well, and never taken.
 
     What is out of focus beside the rest of the slide is only known in the end: its pixels stay, and nothing names them.
     """
@@ -150,13 +150,17 @@ def _write_pixels(
     wanted = places.wanted
     every = max(1, len(wanted) // _SHEET)
     with PixelsWriter(folder / PIXELS, (tile, tile, 3)) as writer:
-        for numbers in batches(runs(wanted, places.boxes, STRIP), BATCH):
+        for numbers in batches(runs(sorted({*wanted.tolist(), *places.doubtful}), places.boxes, STRIP), BATCH):
             pixels = read_places(slide, places.boxes, numbers, section.mpp, tile)
             alive()
             found = score_tiles(pixels, section.mpp, reference=reference, model=model)
             for name, values in found.items():
                 scores.setdefault(name, np.full(len(places), np.nan, np.float32))[numbers] = values
             reasons = reject(found, section.limits)
+            reasons = [
+                reason or (NO_TISSUE if place in places.doubtful else "")
+                for place, reason in zip(numbers, reasons, strict=True)
+            ]
             for place, reason in zip(numbers, reasons, strict=True):
                 places.reasons[place] = reason
             good = np.array([reason == "" for reason in reasons])
@@ -223,8 +227,10 @@ def load_quality(name: str | None) -> QualityModel | None:
 
 
 def _columns(places: Places, scores: Mapping[str, NDArray[np.float32]], rows: Mapping[int, int]) -> dict[str, Any]:
-    """The table of a shard: a line a place with tissue or annotation; `row` where its pixels lie, None if it is not taken."""
-    worth = [i for i in range(len(places)) if places.tissue[i] > 0 or places.labels[i] is not None]
+    """The table of a shard: a line a place with tissue, annotation or scores; `row` where its pixels lie, None if not taken."""
+    worth = [
+        i for i in range(len(places)) if places.tissue[i] > 0 or places.labels[i] is not None or i in places.doubtful
+    ]
     taken = set(places.wanted.tolist())
     columns: dict[str, Any] = {
         "x": places.boxes[worth, 0],

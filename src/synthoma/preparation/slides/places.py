@@ -23,7 +23,8 @@ class Places:
     """The grid of a slide. boxes: float64 [n, 4], (x0, y0, x1, y1) in level-0 pixels, row by row.
 
     labels: class of each place or None; reasons: why a place is not taken, "" where nothing speaks against it yet.
-    covered: label -> share of each place that lies within it; tissue: share that is tissue.
+    covered: label -> share of each place that lies within it; tissue: share that is tissue. doubtful: numbers of places that
+    seem to have too little tissue because something hides it: what that is, their pixels say.
     """
 
     boxes: NDArray[np.float64]
@@ -31,6 +32,7 @@ class Places:
     reasons: list[str]
     tissue: NDArray[np.float64]
     covered: Mapping[str | None, NDArray[np.float64]] = field(default_factory=dict)
+    doubtful: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -59,11 +61,13 @@ def judge(
     covered: Mapping[str | None, NDArray[np.float64]] | None,
     folder_label: str | None,
     section: SlidesSection,
+    hidden: NDArray[np.float64] | None = None,
 ) -> Places:
     """Label and first reason of each place.
 
     covered: share of each place within each class; None for a slide without annotations, whose tissue has the label of its
-    folder. A place is of the class that covers most of it, if that is `min_annotated`.
+    folder. A place is of the class that covers most of it, if that is `min_annotated`. hidden: share of each place of which
+    nobody can tell from afar whether it is tissue.
     """
     count = len(boxes)
     reasons = np.full(count, "", dtype=object)
@@ -79,8 +83,12 @@ def judge(
         reasons[(most < section.min_annotated) & ~outside] = UNDECIDED
         if not section.unannotated:
             reasons[outside] = OUTSIDE
-    reasons[(reasons == "") & (tissue < section.min_tissue)] = NO_TISSUE
-    return Places(boxes, labels.tolist(), reasons.tolist(), tissue, covered or {})
+    bare = (reasons == "") & (tissue < section.min_tissue)
+    reasons[bare] = NO_TISSUE
+    doubtful = (
+        np.zeros(0, np.int64) if hidden is None else np.flatnonzero(bare & (tissue + hidden >= section.min_tissue))
+    )
+    return Places(boxes, labels.tolist(), reasons.tolist(), tissue, covered or {}, frozenset(doubtful.tolist()))
 
 
 def spare(places: Places, most: int | None, key: str) -> None:

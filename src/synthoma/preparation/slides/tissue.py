@@ -26,6 +26,8 @@ _GLASS_LIGHT, _GLASS_COLOUR, _GLASS_SHARE = 0.8, 0.4, 0.005
 _DARKEST = 0.05
 # A picture whose coloured and uncoloured parts differ by less than this, and that lets nearly all light through, is blank.
 _LEAST_CONTRAST, _LEAST_DENSITY = 0.03, 0.1
+# Rings that air leaves are closed up to this area (µm²); the edge of a cover glass is a ring too, and larger.
+_BUBBLE_UM2 = 2e6
 _STRIP = 256
 # Pixels that medians of colours are taken of, and groups of tissue by hue.
 _ENOUGH, _HUES = 200_000, 8
@@ -36,7 +38,7 @@ class Tissue:
     """Tissue of a slide. mask: bool [h, w]; threshold: of the saturation; share of the thumbnail that is tissue.
 
     glass: red, green, blue of the empty slide, up to 255. blank: there is no tissue, and `reason` says in words what there
-    is instead.
+    is instead. hidden: bool [h, w], below ink, or grey: there may be tissue below, and one has to look closer to say.
     """
 
     mask: Mask
@@ -44,6 +46,7 @@ class Tissue:
     share: float
     glass: tuple[float, float, float]
     blank: bool
+    hidden: Mask
     reason: str = ""
 
 
@@ -74,7 +77,8 @@ def tissue_mask(thumbnail: NDArray[np.uint8], mpp: float, settings: TissueSettin
     if reason:
         mask = np.zeros_like(mask)
     colour = (float(glass[0]), float(glass[1]), float(glass[2]))
-    return Tissue(mask, threshold, float(mask.mean()), colour, blank=bool(reason), reason=reason)
+    hidden = np.zeros_like(mask) if reason else (pen | _grey_areas(stained & ~found & ~pen, mpp, settings)) & ~mask
+    return Tissue(mask, threshold, float(mask.mean()), colour, blank=bool(reason), hidden=hidden, reason=reason)
 
 
 def _even(mask: Mask, pen: Mask, saturation: NDArray[np.uint8], light: NDArray[np.uint8]) -> str:
@@ -98,13 +102,14 @@ def slide_reference(thumbnail: NDArray[np.uint8], tissue: Tissue) -> Reference:
     white = np.array(tissue.glass, np.float32) / 255
     densities = densities_of(np.minimum(pixels.T / white[:, None], 255))
     density = np.maximum(densities.mean(axis=0), 1e-3)
+    usual = float(np.median(density))
     spread = float(np.median((densities.max(axis=0) - densities.min(axis=0)) / density))
     hue = hue_of(densities)
     hues = np.unique(np.quantile(hue, np.linspace(0, 1, _HUES + 1)[1:-1]))
     group = np.searchsorted(hues, hue)
     parts = [density[group == number] for number in range(len(hues) + 1)]
     double = [_double(part if len(part) else density) for part in parts]
-    return Reference(tissue.glass, spread, tuple(hues.tolist()), tuple(double))
+    return Reference(tissue.glass, spread, usual, tuple(hues.tolist()), tuple(double))
 
 
 def _double(density: NDArray[np.float32]) -> float:
@@ -179,6 +184,15 @@ def _pen_marks(pen: Mask, mpp: float, settings: TissueSettings) -> Mask:
         return pen
     marks = _without_small(_majority(pen, 3), settings.pen_um2 / mpp**2)
     return np.asarray(ndimage.binary_dilation(marks, _disc(settings.smooth_um / mpp))) if marks.any() else marks
+
+
+def _grey_areas(grey: Mask, mpp: float, settings: TissueSettings) -> Mask:
+    """What is darker than glass without a colour, and what it surrounds: air takes the colour of what lies below."""
+    grey = _majority(grey, 3)
+    if not grey.any():
+        return grey
+    grey = ndimage.binary_dilation(grey, _disc(settings.close_um / mpp))
+    return _without_small(~_without_small(~grey, _BUBBLE_UM2 / mpp**2, spare_border=True), settings.object_um2 / mpp**2)
 
 
 def _clean(mask: Mask, mpp: float, settings: TissueSettings) -> Mask:
