@@ -40,6 +40,7 @@ from turns import Contestant, play, ratios
 TILE = 256
 # The slide's own resolution, that of its second level, and one that no level has.
 RESOLUTIONS = (0.5, 1.0, 0.7)
+STORED = (0.5, 1.0)
 WANTED = {"written": 0.85, "scored": 0.5, "tiatoolbox": 2.0, "stain": 20.0}
 STAINED = 128
 # TIAToolbox declares what all of its parts need (with torchvision, transformers and jupyterlab); these are what its patch
@@ -163,9 +164,15 @@ class Parts:
         found: dict[str, Any] = {"tile": TILE, "side": self.options.side}
         for mpp in RESOLUTIONS:
             file, _, boxes = places_of(self.slide(), mpp, self.work)
-            lines = {style: self._ours(style, mpp, file) for style in ("bare", "written", "scored")}
+            # At the resolution of a level there is nothing to resize.
+            peers = ("bare",) if mpp in STORED else ("bare", "resized")
+            lines = {style: self._ours(style, mpp, file) for style in (*peers, "written", "scored")}
             summaries = hold(lines, len(boxes), self.options)
-            pairs = {style: (style, ("bare",), WANTED[style]) for style in ("written", "scored")}
+            pairs = {
+                f"{style} against {peer}": (style, (peer,), WANTED[style])
+                for style in ("written", "scored")
+                for peer in peers
+            }
             comparisons = compare(summaries, pairs)
             found[f"{mpp:g} mpp"] = {"tiles": len(boxes), "comparisons": comparisons, "contestants": summaries}
         return found

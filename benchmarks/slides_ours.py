@@ -1,6 +1,7 @@
 """A worker (see worker.py) that takes tiles from a slide: the bare OpenSlide loop, or ours as `cut_slide` does it.
 
     bare        read_region of the best level, RGBA to RGB; nothing is resampled, kept or written
+    resized     the same, and Pillow's box filter to the size of a tile, which most people write by hand
     written     ours: reading, resampling to exact microns, writing into a shard's pixels
     scored      the same with all quality scores, and what is rejected left out
     stain       ours: a stain transform that was fitted once, on tiles in memory
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import openslide
 from numpy.typing import NDArray
+from PIL import Image
 
 from passes import timed_passes
 from synthoma.formats.slides import Slide, open_slide
@@ -29,12 +31,12 @@ from synthoma.slide_settings import SlidesSection
 from synthoma.transforms.stain import MACENKO_TARGET, fit_macenko, stain_transform
 from worker import serve
 
-STYLES = ("bare", "written", "scored", "stain")
+STYLES = ("bare", "resized", "written", "scored", "stain")
 Pass = Callable[[float], list[float]]
 
 
-def bare(path: Path, boxes: NDArray[np.float64], mpp: float, tile: int) -> Pass:
-    """What people write by hand: a region a tile, of the level that our reader would take."""
+def bare(path: Path, boxes: NDArray[np.float64], mpp: float, tile: int, resized: bool) -> Pass:
+    """What people write by hand: a region a tile, of the level that our reader would take; made as large as a tile, or not."""
     with open_slide(path) as slide:
         level = slide.level_for(mpp)
         own = slide.levels[level].mpp
@@ -44,8 +46,9 @@ def bare(path: Path, boxes: NDArray[np.float64], mpp: float, tile: int) -> Pass:
 
     def loop(opened: openslide.OpenSlide) -> None:
         for place in places:
-            pixels = np.asarray(opened.read_region(place, level, (side, side)).convert("RGB"))
-            assert pixels.shape == (side, side, 3)
+            region = opened.read_region(place, level, (side, side)).convert("RGB")
+            pixels = np.asarray(region.resize((tile, tile), Image.Resampling.BOX) if resized else region)
+            assert pixels.shape == (tile if resized else side,) * 2 + (3,)
 
     return lambda seconds: timed_passes(lambda: openslide.OpenSlide(path), loop, seconds)
 
@@ -99,8 +102,8 @@ def main() -> None:
     else:
         boxes = np.load(options.places, allow_pickle=False)
         count = len(boxes)
-        if options.style == "bare":
-            passes = bare(options.slide, boxes, options.mpp, options.tile)
+        if options.style in ("bare", "resized"):
+            passes = bare(options.slide, boxes, options.mpp, options.tile, options.style == "resized")
         else:
             passes = ours(options.slide, boxes, options.mpp, options.tile, options.style == "scored", options.work)
     description: dict[str, Any] = {"style": options.style, "tiles": count}
