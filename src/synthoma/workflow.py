@@ -19,9 +19,11 @@ from synthoma.evaluation.fidelity import evaluate_fidelity
 from synthoma.evaluation.imagesets import ImageSet, image_set_from_dataset
 from synthoma.evaluation.neighbours import nearest_training
 from synthoma.formats.manifest import manifest_hash
+from synthoma.formats.tiles import SETTINGS
 from synthoma.model import Model
 from synthoma.preparation import PreparationResult, prepare
 from synthoma.preparation.slides.detect import holds_slides, require_slides
+from synthoma.preparation.slides.summary import describe_tiles, keep_slides
 from synthoma.recipe import Recipe, content_hash
 from synthoma.report import model_card, write_report
 from synthoma.run import Run, file_sha256, read_json, write_atomically, write_json
@@ -78,6 +80,8 @@ def prepare_dataset(
     result = prepare(
         source, recipe, out, workers=workers, progress=lambda done, total: observer.progress("Preparing", done, total)
     )
+    if (data / SETTINGS).is_file():
+        keep_slides(data, out)
     for note in result.notes:
         observer.say(note)
     for warning in result.warnings:
@@ -98,7 +102,6 @@ def cut_tiles(
 ) -> "TilesResult":
     """Cut whole slides into a folder of tiles, and say what came of them; slides that are done are left alone."""
     require_slides()
-    from synthoma.preparation.slides.summary import describe_tiles
     from synthoma.preparation.slides.tiles import cut_slides, find_slides
 
     slides = find_slides(data, recipe, annotations, groups)

@@ -85,7 +85,10 @@ def _check_header(path: Path, image: Image.Image, max_pixels: int) -> None:
         raise ImageFileError(path, "the picture has no pixels")
     pages = getattr(image, "n_frames", 1)
     if pages > 1 and image.format not in _FIRST_OF_SEVERAL:
-        raise ImageFileError(path, f"the file holds {pages} pictures; only files with one picture are read")
+        raise ImageFileError(
+            path,
+            f"the file holds {pages} pictures; only files with one picture are read (a whole slide: source.kind=slides)",
+        )
 
 
 def _to_array(path: Path, image: Image.Image) -> DecodedImage:

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import synthoma
 from synthoma.dataset import Dataset
-from synthoma.report import curves, data, health, images, metrics, provenance, summary, training, volumes, words
+from synthoma.report import curves, data, health, images, metrics, provenance, slides, summary, training, volumes, words
 from synthoma.report.facts import Facts, read_facts
 from synthoma.run import Run, write_atomically
 
@@ -85,6 +85,7 @@ def _private_parts(facts: Facts) -> dict[str, Any]:
         "beside": images.beside_rows(facts),
         "montage": volumes.montage_tile(facts),
         "overview": images.overview(facts.dataset),
+        "slides": slides.slides_view(facts.dataset),
         "neighbours": images.neighbour_pairs(facts),
         "neighbour_space": str((facts.neighbours or {}).get("space", "")),
         "suspects": images.suspects(facts.dataset),
