@@ -10,13 +10,27 @@ from PIL import Image, ImageDraw
 
 from synthoma.formats.annotations import Annotation, write_geojson
 from synthoma.pictures import contact_sheet, legend_below, write_png
+from synthoma.preparation.slides.artefacts import REASONS as QUALITY
 from synthoma.preparation.slides.places import NO_TISSUE, OUTSIDE, SPARED, UNDECIDED, Places
 from synthoma.preparation.slides.tissue import Tissue
 
 TAKEN, TISSUE, ANNOTATION = (0, 140, 60), (0, 90, 200), (20, 20, 20)
-# Reasons that everybody meets; those of quality scores follow in the order of their names.
-REASONS = {UNDECIDED: (230, 160, 0), SPARED: (150, 200, 160)}
-QUALITY = ((200, 0, 60), (130, 0, 180), (220, 90, 0), (0, 150, 170), (120, 80, 30), (230, 0, 200), (90, 90, 90))
+# A reason has the same colour on all slides; scores of one's own take the rest, in the order of their names.
+REASONS = {
+    UNDECIDED: (230, 160, 0),
+    SPARED: (150, 200, 160),
+    QUALITY["pen_blue"]: (50, 60, 230),
+    QUALITY["pen_green"]: (0, 170, 110),
+    QUALITY["pen_red"]: (225, 0, 40),
+    QUALITY["pen_black"]: (60, 60, 60),
+    QUALITY["background"]: (160, 160, 160),
+    QUALITY["dark"]: (225, 95, 0),
+    QUALITY["bubble"]: (0, 160, 190),
+    QUALITY["blur"]: (125, 85, 35),
+    QUALITY["fold"]: (130, 0, 180),
+    QUALITY["uniform"]: (235, 0, 200),
+}
+OWN = ((200, 0, 90), (90, 120, 0), (0, 90, 120), (150, 60, 60))
 # Places that nobody expects a tile of are not drawn: they would hide the slide.
 UNDRAWN = (OUTSIDE, NO_TISSUE)
 SHORTEST, LONGEST = 1024, 2048
@@ -66,9 +80,10 @@ def draw_overlay(
 
 def _colours(places: Places) -> dict[str, tuple[int, int, int]]:
     """ "taken" and the reasons that are drawn -> their colours."""
-    others = sorted(set(places.reasons) - {"", *UNDRAWN, *REASONS})
-    known = {reason: colour for reason, colour in REASONS.items() if reason in places.reasons}
-    return {"taken": TAKEN} | known | {reason: QUALITY[i % len(QUALITY)] for i, reason in enumerate(others)}
+    found = set(places.reasons)
+    own = sorted(found - {"", *UNDRAWN, *REASONS})
+    known = {reason: colour for reason, colour in REASONS.items() if reason in found}
+    return {"taken": TAKEN} | known | {reason: OWN[i % len(OWN)] for i, reason in enumerate(own)}
 
 
 def write_tiles_geojson(path: Path, places: Places, scores: Mapping[str, NDArray[np.float32]]) -> None:
