@@ -60,6 +60,9 @@ KID_RISE, KID_ERRORS, KID_VALIDATIONS = 3.0, 5.0, 3
 # counts, whose error stays small, and which has to have risen by four of them.
 KID_LOG_ERRORS = 4.0
 
+# Thousands of images after which a run that learns has left flat pictures behind, and validations in a row.
+LEARNED_KIMG, FLAT_VALIDATIONS, FLAT_FOR_LONG = 10, 3, 6
+
 SMALL_DATA, VERY_SMALL_DATA = 1000, 300
 
 _GRADUAL = {
@@ -127,7 +130,7 @@ class Health:
             return [*self._saturation(row), *self._runaway(row)]
         if row["kind"] == "validation":
             progress = self._progress(row)
-            return [*self._collapse(row), *self._memorisation(row), *self._rising_kid(row), *progress]
+            return [*self._collapse(row), *self._memorisation(row), *self._rising_kid(row), *self._flat(row), *progress]
         return []
 
     def _at_level(self, level: int | None) -> None:
@@ -299,6 +302,24 @@ class Health:
             "images add augmentation, or set training.health.patience so that such a run ends by itself.",
         )
         return self._tell("divergence kid", bad, not bad, (None, KID_VALIDATIONS), finding)
+
+    def _flat(self, row: Row) -> list[Finding]:
+        """A run that went bad before it was first measured: there is no better time to compare with, but flat pictures.
+
+        While a network grows its images are coarse, and flat ones are no yardstick.
+        """
+        best, flat = self._memory["best"], row.get("kid_flat")
+        if flat is None or self._memory["level"] is not None:
+            return []
+        bad = row["images_seen"] >= 1000 * LEARNED_KIMG and best["kid"] >= flat
+        finding = (
+            "divergence",
+            f"Nothing was learned in {row['images_seen'] / 1000:g} kimg: the images have never been nearer to the real ones (KID "
+            f"{best['kid']:.3g} at best) than pictures of one flat colour are ({flat:.3g}).",
+            "Begin anew with the recipe's own training.learning_rate, or a tenth of it; look at the real images in the private "
+            "report, and use training.precision=fp32 where that does not help.",
+        )
+        return self._tell("divergence flat", bad, not bad, (FLAT_VALIDATIONS, FLAT_FOR_LONG), finding)
 
 
 def small_data_warning(count: int) -> str | None:

@@ -48,10 +48,17 @@ class Validator:
             reference = dataset.images[train[:: -(-len(train) // MOST_FITTED)]]
             self.extractor = RandConv(len(dataset.size), dataset.channels, reference, window, dataset.content_hash)
             self.real = self.extractor.measure(dataset.images[self.rows], window).features
+            self.flat = kid_with_error(self._flat_features(reference, window), self.real)[0]
             compared = train[:: -(-len(train) // MOST_COMPARED)]
             self.seen = self.extractor.measure(dataset.images[compared], window).features
             self.train_labels = dataset.labels[train]
             self.seen_labels, self.real_labels = dataset.labels[compared], dataset.labels[self.rows]
+
+    def _flat_features(self, reference: NDArray[Any], window: tuple[float, float]) -> NDArray[np.float32]:
+        """Features of a picture that is all of the mean colour, as often as KID wants: what no training at all can draw."""
+        colour = reference.mean(axis=(0, *range(2, reference.ndim)), keepdims=True)
+        picture = np.broadcast_to(np.rint(colour).astype(reference.dtype), (1, *reference.shape[1:]))
+        return np.repeat(self.extractor.measure(np.ascontiguousarray(picture), window).features, LEAST_FOR_KID, axis=0)
 
     def measure(self, sampler: Sampler, batch: int = 64) -> dict[str, Any]:
         """KID with its standard error, diversity by class over that of the training images, and nearness to these."""
@@ -74,6 +81,7 @@ class Validator:
         return {
             "kid": value,
             "kid_se": error,
+            "kid_flat": self.flat,
             "count": len(self.rows),
             "diversity": self._diversity(features, labels),
             "nearest": memorisation(features, self.seen, self.real),
