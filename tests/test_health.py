@@ -309,3 +309,15 @@ def test_what_was_forgotten_is_told_anew() -> None:
     assert told(health, [validation(3, 0.4)]) == []
     health.forget("no_progress")
     assert signs(health, [validation(4, 0.4)]) == [("no_progress", "warning")]
+
+
+def test_a_run_that_never_left_flat_pictures_behind_is_told() -> None:
+    never = [validation(5 * n, 900.0 + n, kid_flat=800.0) for n in range(1, 12)]
+    assert signs(watch(), never) == [("divergence", "warning"), ("divergence", "grave")]
+    (finding,) = told(watch(), never[:4])
+    assert "Nothing was learned in 20 kimg" in finding.message
+    assert "(KID 901 at best) than pictures of one flat colour are (800)" in finding.message
+    # Early validations, one that was better once, and a network that grows say nothing.
+    assert told(watch(), [validation(n, 900.0, kid_flat=800.0) for n in range(1, 10)]) == []
+    assert told(watch(), [validation(1, 300.0, kid_flat=800.0), *never[:2]]) == []
+    assert told(watch(), [tick(1, level=1), *never]) == []
