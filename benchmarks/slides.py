@@ -4,7 +4,8 @@
 
 tiles       ours, with writing and with all quality scores, against `read_region` and nothing else, on the same tiles, at
             the slide's own resolution, at that of a level, and at one between
-tiatoolbox  ours, with writing, against TIAToolbox's SlidingWindowPatchExtractor on the same tiles
+tiatoolbox  ours, with writing, by one process and by two, against TIAToolbox's SlidingWindowPatchExtractor on the same
+            tiles, which has one
 stain       our transform, fitted once a slide, against torchstain's Macenko normaliser, which fits each tile
 workers     `cut_slides` of eight slides with two workers against one
 memory      peak of `cut_slides` with two workers on slides of one and of ten gigabytes of pixels
@@ -186,10 +187,14 @@ class Parts:
         for mpp in RESOLUTIONS:
             file, mask, boxes = places_of(self.slide(), mpp, self.work)
             rest = ["--mask", str(mask), "--mpp", str(mpp), "--tile", str(TILE)]
-            lines = {"written": self._ours("written", mpp, file)}
+            lines = {style: self._ours(style, mpp, file) for style in ("written", "shared")}
             lines |= {name: self._peer("tiatoolbox", "--slide", str(path), *rest) for name, path in named.items()}
             summaries = hold(lines, len(boxes), self.options)
-            pairs = {f"against {name}": ("written", (name,), WANTED["tiatoolbox"]) for name in named}
+            pairs = {
+                f"{style} against {name}": (style, (name,), WANTED["tiatoolbox"])
+                for style in ("written", "shared")
+                for name in named
+            }
             comparisons = compare(summaries, pairs)
             found[f"{mpp:g} mpp"] = {"tiles": len(boxes), "comparisons": comparisons, "contestants": summaries}
         return found

@@ -3,14 +3,19 @@
     bare        read_region of the best level, RGBA to RGB; nothing is resampled, kept or written
     resized     the same, and Pillow's box filter to the size of a tile, which most people write by hand
     written     ours: reading, resampling to exact microns, writing into a shard's pixels
-    scored      the same with all quality scores, and what is rejected left out
+    shared      the same by two processes, each with half of the places, as `cut_slides` has slides
+    scored      as written, with all quality scores, and what is rejected left out
     stain       ours: a stain transform that was fitted once, on tiles in memory
 
 `--places` is an .npy of places, boxes float64 [n, 4] in level-0 pixels; one pass over all of them is one step.
 """
 
 import argparse
+import multiprocessing
+import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +36,7 @@ from synthoma.slide_settings import SlidesSection
 from synthoma.transforms.stain import MACENKO_TARGET, fit_macenko, stain_transform
 from worker import serve
 
-STYLES = ("bare", "resized", "written", "scored", "stain")
+STYLES = ("bare", "resized", "written", "shared", "scored", "stain")
 Pass = Callable[[float], list[float]]
 
 
@@ -60,18 +65,49 @@ def ours(path: Path, boxes: NDArray[np.float64], mpp: float, tile: int, scored: 
     with open_slide(path) as slide:
         tissue, thumbnail, _ = find_tissue(slide, section)
     reference = slide_reference(thumbnail, tissue)
-    numbers = range(len(boxes))
 
-    def loop(slide: Slide) -> None:
+    def score(slide: Slide) -> None:
         with PixelsWriter(work / "pixels.npy", (tile, tile, 3)) as writer:
-            for batch in batches(runs(numbers, boxes, STRIP), BATCH):
+            for batch in batches(runs(range(len(boxes)), boxes, STRIP), BATCH):
                 pixels = read_places(slide, boxes, batch, mpp, tile)
-                if scored:
-                    reasons = reject(score_tiles(pixels, mpp, reference=reference), section.limits)
-                    pixels = pixels[np.array([reason == "" for reason in reasons])]
-                writer.append(pixels)
+                reasons = reject(score_tiles(pixels, mpp, reference=reference), section.limits)
+                writer.append(pixels[np.array([reason == "" for reason in reasons])])
+
+    loop = score if scored else partial(write, boxes=boxes, mpp=mpp, tile=tile, work=work)
 
     return lambda seconds: timed_passes(lambda: open_slide(path), loop, seconds)
+
+
+def shared(path: Path, boxes: NDArray[np.float64], mpp: float, tile: int, work: Path, helped: list[float]) -> Pass:
+    """Ours by two processes that are there already; whole rows of the grid stay together. Their time is added to `helped`."""
+    middle = int(np.searchsorted(boxes[:, 1], boxes[len(boxes) // 2, 1]))
+    halves = [boxes[:middle], boxes[middle:]]
+    folders = [work / f"half-{number}" for number in range(len(halves))]
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
+    pool = ProcessPoolExecutor(len(halves), mp_context=multiprocessing.get_context("spawn"))
+
+    def loop(_: Path) -> None:
+        tasks = [pool.submit(once, path, half, mpp, tile, own) for half, own in zip(halves, folders, strict=True)]
+        helped.extend(task.result() for task in tasks)
+
+    loop(path)
+    return lambda seconds: timed_passes(lambda: path, loop, seconds)
+
+
+def once(path: Path, boxes: NDArray[np.float64], mpp: float, tile: int, work: Path) -> float:
+    """One pass over some places of a slide, with writing: seconds of processor time."""
+    keep_freed_memory()
+    start = time.process_time()
+    with open_slide(path) as slide:
+        write(slide, boxes, mpp, tile, work)
+    return time.process_time() - start
+
+
+def write(slide: Slide, boxes: NDArray[np.float64], mpp: float, tile: int, work: Path) -> None:
+    with PixelsWriter(work / "pixels.npy", (tile, tile, 3)) as writer:
+        for batch in batches(runs(range(len(boxes)), boxes, STRIP), BATCH):
+            writer.append(read_places(slide, boxes, batch, mpp, tile))
 
 
 def stain(tiles: NDArray[np.uint8]) -> Pass:
@@ -96,6 +132,7 @@ def main() -> None:
     parser.add_argument("--tile", type=int, default=256)
     parser.add_argument("--work", type=Path, help="folder for what is written")
     options = parser.parse_args()
+    helped: list[float] = []
     if options.style == "stain":
         tiles = np.load(options.tiles, allow_pickle=False)
         passes, count = stain(tiles), len(tiles)
@@ -104,10 +141,17 @@ def main() -> None:
         count = len(boxes)
         if options.style in ("bare", "resized"):
             passes = bare(options.slide, boxes, options.mpp, options.tile, options.style == "resized")
+        elif options.style == "shared":
+            passes = shared(options.slide, boxes, options.mpp, options.tile, options.work, helped)
         else:
             passes = ours(options.slide, boxes, options.mpp, options.tile, options.style == "scored", options.work)
     description: dict[str, Any] = {"style": options.style, "tiles": count}
-    serve(description, lambda seconds: {"seconds": passes(seconds)})
+
+    def measure(seconds: float) -> dict[str, Any]:
+        helped.clear()
+        return {"seconds": passes(seconds), "helpers": sum(helped)}
+
+    serve(description, measure)
 
 
 if __name__ == "__main__":
