@@ -137,7 +137,7 @@ def test_without_independent_test_images_everything_is_withheld() -> None:
     train = image_set(60, 0, group_size=30)
     result = evaluate_fidelity(image_set(60, 1), train.take(np.zeros(0, np.int64)), train, SECTION)
     values = result["spaces"]["randconv"]["all"].values()
-    assert all(value["kind"] == "withheld" and "fewer than three patients" in value["reason"] for value in values)
+    assert all(value["kind"] == "withheld" and "too few patients or groups" in value["reason"] for value in values)
     assert "no independent test set" in result["warnings"][0]
 
 

@@ -221,8 +221,8 @@ def _no_reference(test: ImageSet, train: ImageSet) -> str | None:
     if len(test) and len(train):
         return None
     return (
-        "there is no independent test set: the data have fewer than three patients or groups, so that none could be "
-        "kept apart from training"
+        "there is no independent test set: the data have too few patients or groups for any to be kept apart from training "
+        "(a class is split from three on)"
     )
 
 
