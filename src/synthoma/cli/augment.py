@@ -39,10 +39,10 @@ def augment(
     Example: `synthoma augment nodules --masks masks --out augmented --times 10 --noise 20 --padding -1000`
     """
     from synthoma.preparation.augment_volumes import augment_volumes, describe
-    from synthoma.transforms.deform import DeformationRanges
+    from synthoma.transforms.deform import DeformationRanges, Padding
 
     try:
-        outside = padding if padding == "border" else float(padding)
+        outside: Padding = "border" if padding == "border" else float(padding)
         ranges = DeformationRanges((rotation,) * 3, scaling, elastic, 7, (noise, noise), tuple(flip or ()), outside)
     except ValueError as error:
         raise RecipeError(f"synthoma augment: {error}.") from error
