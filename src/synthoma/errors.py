@@ -28,6 +28,10 @@ class AnnotationError(DataError):
     """An annotation file is none, is damaged, or does not go with the classes that a recipe names."""
 
 
+class MarksError(DataError):
+    """A file of radiologists' marks is none, is damaged, or does not go with the slices that it is asked for."""
+
+
 class DatasetError(SynthomaError):
     """A prepared dataset folder is damaged, was tampered with, or does not fit the recipe."""
 

@@ -29,19 +29,22 @@ def encode_nifti(
     spacing: tuple[float, ...] | None,
     description: str,
     comment: Mapping[str, Any],
+    affine: NDArray[np.float64] | None = None,
 ) -> bytes:
     """A volume [c, z, y, x] as a compressed NIfTI-1 file; the same input gives the same bytes.
 
     spacing: millimetres in z, y, x; None is written as voxels of 1 of an unknown unit. description: at most 79 bytes.
-    comment: kept as JSON in a header extension. World zero is the middle of the volume. Several channels lie along the
-    fifth axis. Raises `MissingExtraError` without nibabel.
+    comment: kept as JSON in a header extension. affine: as `lps_affine` gives it; without one, world zero is the middle of
+    the volume. Several channels lie along the fifth axis. Raises `MissingExtraError` without nibabel.
     """
     nibabel = _nibabel()
     if len(description.encode()) > LONGEST_DESCRIPTION:
         raise ValueError(f"a NIfTI description has at most {LONGEST_DESCRIPTION} bytes: {description!r}")
     stored = np.ascontiguousarray(volume.transpose(3, 2, 1, 0))
     stored = stored[..., 0] if stored.shape[3] == 1 else stored[..., None, :]
-    image = nibabel.Nifti1Image(stored, lps_affine(volume.shape[1:], spacing or (1.0, 1.0, 1.0)))
+    if affine is None:
+        affine = lps_affine(volume.shape[1:], spacing or (1.0, 1.0, 1.0))
+    image = nibabel.Nifti1Image(stored, affine)
     header = image.header
     header.set_sform(image.affine, code=_ALIGNED)
     header.set_qform(image.affine, code=_ALIGNED)
@@ -68,6 +71,14 @@ def read_nifti(path: Path) -> tuple[NDArray[np.generic], tuple[float, ...] | Non
     Axes are permuted and mirrored to LPS as the affine says, values are not resampled. Raises `DataError` for a file
     that cannot be read, `MissingExtraError` without nibabel.
     """
+    volume, spacing, _ = read_placed_nifti(path)
+    return volume, spacing
+
+
+def read_placed_nifti(
+    path: Path,
+) -> tuple[NDArray[np.generic], tuple[float, ...] | None, NDArray[np.float64]]:
+    """As `read_nifti`, with the affine from voxel (x, y, z) of the array to RAS: where in the world the volume lies."""
     nibabel = _nibabel()
     try:
         image = nibabel.as_closest_canonical(nibabel.load(path))
@@ -81,7 +92,12 @@ def read_nifti(path: Path) -> tuple[NDArray[np.generic], tuple[float, ...] | Non
     volume = np.ascontiguousarray(values[::-1, ::-1, :, 0].transpose(3, 2, 1, 0))
     known = image.header.get_xyzt_units()[0] == "mm"
     zooms = tuple(float(length) for length in image.header.get_zooms()[2::-1])
-    return volume, zooms if known else None
+    # The first two axes of the array run the other way than those of the canonical image.
+    affine = np.asarray(image.affine, dtype=np.float64).copy()
+    for axis in (0, 1):
+        affine[:3, 3] += affine[:3, axis] * (values.shape[axis] - 1)
+        affine[:3, axis] *= -1
+    return volume, zooms if known else None, affine
 
 
 def nibabel_is_there() -> bool:
