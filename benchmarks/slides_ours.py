@@ -66,15 +66,11 @@ def ours(path: Path, boxes: NDArray[np.float64], mpp: float, tile: int, scored: 
         tissue, thumbnail, _ = find_tissue(slide, section)
     reference = slide_reference(thumbnail, tissue)
 
-    def score(slide: Slide) -> None:
-        with PixelsWriter(work / "pixels.npy", (tile, tile, 3)) as writer:
-            for batch in batches(runs(range(len(boxes)), boxes, STRIP), BATCH):
-                pixels = read_places(slide, boxes, batch, mpp, tile)
-                reasons = reject(score_tiles(pixels, mpp, reference=reference), section.limits)
-                writer.append(pixels[np.array([reason == "" for reason in reasons])])
+    def good(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        reasons = reject(score_tiles(pixels, mpp, reference=reference), section.limits)
+        return pixels[np.array([reason == "" for reason in reasons])]
 
-    loop = score if scored else partial(write, boxes=boxes, mpp=mpp, tile=tile, work=work)
-
+    loop = partial(write, boxes=boxes, mpp=mpp, tile=tile, work=work, keep=good if scored else None)
     return lambda seconds: timed_passes(lambda: open_slide(path), loop, seconds)
 
 
@@ -104,10 +100,19 @@ def once(path: Path, boxes: NDArray[np.float64], mpp: float, tile: int, work: Pa
     return time.process_time() - start
 
 
-def write(slide: Slide, boxes: NDArray[np.float64], mpp: float, tile: int, work: Path) -> None:
+def write(
+    slide: Slide,
+    boxes: NDArray[np.float64],
+    mpp: float,
+    tile: int,
+    work: Path,
+    keep: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+) -> None:
+    """Tiles read in batches and written, all of them or what `keep` leaves of a batch."""
     with PixelsWriter(work / "pixels.npy", (tile, tile, 3)) as writer:
         for batch in batches(runs(range(len(boxes)), boxes, STRIP), BATCH):
-            writer.append(read_places(slide, boxes, batch, mpp, tile))
+            pixels = read_places(slide, boxes, batch, mpp, tile)
+            writer.append(pixels if keep is None else keep(pixels))
 
 
 def stain(tiles: NDArray[np.uint8]) -> Pass:

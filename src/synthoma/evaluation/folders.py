@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthoma.dataset import Dataset
-from synthoma.errors import EvaluationError
+from synthoma.errors import DataError, EvaluationError
 from synthoma.evaluation.imagesets import ImageSet, image_set_from_rows, pixel_hash
+from synthoma.formats.arrays import read_npy
 from synthoma.formats.images import is_image_name, read_image
 from synthoma.formats.nifti import SUFFIX as NIFTI
 from synthoma.formats.nifti import read_nifti
@@ -92,8 +93,8 @@ def _read(file: Path) -> NDArray[np.generic]:
     if file.suffix != _VOLUME:
         return np.moveaxis(read_image(file).array, -1, 0)
     try:
-        volume: NDArray[np.generic] = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        volume = read_npy(file)
+    except DataError as error:
         raise EvaluationError(f"{file} is no readable array; volumes are .npy files of shape [c, z, y, x].") from error
     if volume.ndim != 4:
         raise EvaluationError(f"{file} has shape {volume.shape}; volumes are .npy files of shape [c, z, y, x].")

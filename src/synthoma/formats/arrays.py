@@ -1,8 +1,9 @@
-"""Archives of arrays (.npz), read without pickle and with their sizes checked before anything is unpacked.
+"""Arrays (.npy) and archives of them (.npz), without pickle; sizes of archives are checked before anything is unpacked.
 
 The layout is that of MedMNIST: `{train,val,test}_{images,labels}`, and where present `_masks`, `_ids`, `_ratings`.
 """
 
+import io
 import math
 import zipfile
 import zlib
@@ -60,6 +61,25 @@ def read_array(path: Path, name: str) -> NDArray[np.generic]:
             return array
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, KeyError) as error:
         raise DataError(f"{path}: '{name}' is damaged and cannot be unpacked.") from error
+
+
+def read_npy(path: Path) -> NDArray[np.generic]:
+    """The array of an .npy file. Raises `DataError` for what is none, or needs pickle."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"{path} is no readable .npy file of numbers; it may be truncated.") from error
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise DataError(f"{path} is an archive of arrays; save a single array with numpy.save.")
+    return array
+
+
+def encode_npy(array: NDArray[np.generic]) -> bytes:
+    """The bytes of an .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def _header(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Member:

@@ -4,8 +4,6 @@ Each copy is drawn by the seed, the name of its volume and its own number, so th
 and its parameters are kept: `deform_nodule` makes it again.
 """
 
-import hashlib
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +16,9 @@ from numpy.typing import NDArray
 
 from synthoma.draws import StepDraws
 from synthoma.errors import DataError
+from synthoma.formats.arrays import encode_npy, read_npy
 from synthoma.formats.nifti import encode_nifti, read_placed_nifti
+from synthoma.records import record_key
 from synthoma.run import write_atomically
 from synthoma.transforms.deform import DeformationRanges, draw_deformation
 from synthoma.transforms.nodules import deform_nodule
@@ -64,8 +64,7 @@ def augment_volumes(
     z, y, x for files that do not say it; without it their voxels count as cubes. NIfTI files keep their place in the
     world. `out`/augmentation.jsonl has the parameters of each copy. A file that cannot be read costs itself only.
 
-    Raises `DataError` where there is no volume, none can be read, or `out` is not empty, and `ValueError` as
-    `draw_deformation` for an elastic displacement that does not suit a volume.
+    Raises `DataError` where there is no volume, `out` is not empty, or no volume can be augmented.
     """
     files = find_volumes(data)
     if out.exists() and any(out.iterdir()):
@@ -124,7 +123,7 @@ def _copies(
         name = f"{stem}-{copy:03d}{'.npy' if suffix == '.npy' else '.nii.gz'}"
         write_atomically(out / name, _encode(made.volume, volume, name))
         if mask is not None and made.mask is not None:
-            write_atomically(out / MASKS / name, _encode(made.mask, mask, name))
+            write_atomically(out / MASKS / name, _encode(made.mask, volume, name))
         content = {"file": name, "source": file.name, "copy": copy, "spacing": list(used)}
         lines.append(json.dumps({**content, "parameters": parameters.to_json()}))
     return lines
@@ -132,7 +131,7 @@ def _copies(
 
 def _number(name: str, copy: int) -> int:
     """What keys the draws of a copy: the same whatever lies beside the file."""
-    return int.from_bytes(hashlib.sha256(f"{name}/{copy}".encode()).digest()[:7])
+    return int(record_key(f"{name}/{copy}")[:14], 16)
 
 
 def _read(file: Path) -> _Volume:
@@ -141,14 +140,7 @@ def _read(file: Path) -> _Volume:
         if len(values) != 1:
             raise DataError(f"{file} holds {len(values)} channels; a volume of one is expected.")
         return _Volume(np.asarray(values[0]), spacing, affine)
-    try:
-        array = np.load(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{file} is no readable .npy file of numbers; it may be truncated.") from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise DataError(f"{file} is an archive of arrays; save a single volume with numpy.save.")
-    return _Volume(array, None, None)
+    return _Volume(read_npy(file), None, None)
 
 
 def _mask_of(file: Path, data: Path, masks: Path | None) -> _Volume | None:
@@ -163,10 +155,8 @@ def _mask_of(file: Path, data: Path, masks: Path | None) -> _Volume | None:
 def _encode(array: NDArray[Any], like: _Volume, name: str) -> bytes:
     """The bytes of a file in the format of `name`, at the place of `like`."""
     if name.endswith(".npy"):
-        content = io.BytesIO()
-        np.save(content, array, allow_pickle=False)
-        return content.getvalue()
-    # NIfTI knows neither truth values nor integers of 64 bits that all readers take.
+        return encode_npy(array)
+    # NIfTI knows no truth values.
     stored = array.astype(np.uint8) if array.dtype == np.bool_ else array
     return encode_nifti(stored[None], like.spacing, "augmented by Synthoma", {"augmented": name}, like.affine)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from synthoma.errors import ModelError
+from synthoma.formats.arrays import encode_npy
 from synthoma.formats.nifti import LONGEST_DESCRIPTION, SUFFIX, encode_nifti, nibabel_is_there
 
 Format = Literal["auto", "png", "nii.gz", "npy"]
@@ -45,7 +46,7 @@ class Encoder:
             pixels = image[0] if image.shape[0] == 1 else np.moveaxis(image, 0, -1)
             return _png(pixels, provenance)
         if self.suffix == ".npy":
-            return _npy(image)
+            return encode_npy(image)
         return encode_nifti(image, self.spacing, description(provenance), {"synthetic": STATEMENT, **provenance})
 
     def mask(self, mask: NDArray[np.uint8], provenance: Mapping[str, Any]) -> bytes:
@@ -53,7 +54,7 @@ class Encoder:
         if self.suffix == ".png":
             return _png(mask, {**provenance, "kind": "mask"})
         if self.suffix == ".npy":
-            return _npy(mask[None])
+            return encode_npy(mask[None])
         comment = {"synthetic": STATEMENT, **provenance, "kind": "mask"}
         return encode_nifti(mask[None], self.spacing, description(provenance), comment)
 
@@ -64,12 +65,6 @@ def description(provenance: Mapping[str, Any]) -> str:
     text = f"SYNTHETIC, not for diagnosis; model {model} seed {seed} index {index}"
     # A seed may have nineteen digits; the extension of the header has all of it in any case.
     return text if len(text) <= LONGEST_DESCRIPTION else f"SYNTHETIC, not for diagnosis; model {model}"
-
-
-def _npy(array: NDArray[np.generic]) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
 
 
 def _png(pixels: NDArray[np.generic], provenance: Mapping[str, Any]) -> bytes:

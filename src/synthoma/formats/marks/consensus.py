@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 
 from synthoma.formats.marks.contours import CroppedMask, contour_mask, place_in_union
 from synthoma.formats.marks.shapes import CHARACTERISTICS, Contour, LidcNodule
@@ -16,7 +18,6 @@ from synthoma.formats.marks.shapes import CHARACTERISTICS, Contour, LidcNodule
 MAX_READERS = 4
 _FACTOR = 0.9
 _MIN_TOLERANCE = 0.1
-_PAIRS_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,19 +159,8 @@ def _components(
     distances: NDArray[np.float64], members: NDArray[np.int64], tolerance: float
 ) -> list[NDArray[np.int64]]:
     """Connected components of the graph in which two members are joined that are within the tolerance."""
-    near = distances[np.ix_(members, members)] <= tolerance
-    left = np.ones(len(members), dtype=np.bool_)
-    parts = []
-    while left.any():
-        reached = np.zeros_like(left)
-        border = np.zeros_like(left)
-        border[left.argmax()] = True
-        while border.any():
-            reached |= border
-            border = near[border].any(axis=0) & ~reached
-        left &= ~reached
-        parts.append(members[reached])
-    return parts
+    count, component = connected_components(distances[np.ix_(members, members)] <= tolerance, directed=False)
+    return [members[component == number] for number in range(count)]
 
 
 def _distances(
@@ -187,16 +177,8 @@ def _distances(
     gap = np.maximum(low[:, None] - high, low - high[:, None]).clip(min=0.0)
     near = np.sqrt((gap**2).sum(axis=-1)) <= tolerance + 1e-9
     for i, j in zip(*np.nonzero(np.triu(near, 1)), strict=True):
-        distances[i, j] = distances[j, i] = _nearest(clouds[i], clouds[j])
+        distances[i, j] = distances[j, i] = KDTree(clouds[i]).query(clouds[j])[0].min()
     return distances
-
-
-def _nearest(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    rows = max(1, _PAIRS_AT_ONCE // len(other))
-    squared = (
-        ((one[start : start + rows, None] - other) ** 2).sum(axis=-1).min() for start in range(0, len(one), rows)
-    )
-    return float(np.sqrt(min(squared)))
 
 
 def _points_in_mm(contours: Sequence[Contour], pixel_spacing: tuple[float, float]) -> NDArray[np.float64]:

@@ -61,7 +61,7 @@ def judge(
     covered: Mapping[str | None, NDArray[np.float64]] | None,
     folder_label: str | None,
     section: SlidesSection,
-    hidden: NDArray[np.float64] | None = None,
+    hidden: NDArray[np.float64] | float = 0.0,
 ) -> Places:
     """Label and first reason of each place.
 
@@ -85,9 +85,7 @@ def judge(
             reasons[outside] = OUTSIDE
     bare = (reasons == "") & (tissue < section.min_tissue)
     reasons[bare] = NO_TISSUE
-    doubtful = (
-        np.zeros(0, np.int64) if hidden is None else np.flatnonzero(bare & (tissue + hidden >= section.min_tissue))
-    )
+    doubtful = np.flatnonzero(bare & (tissue + hidden >= section.min_tissue))
     return Places(boxes, labels.tolist(), reasons.tolist(), tissue, covered or {}, frozenset(doubtful.tolist()))
 
 

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from synthoma.formats.tiles import PRIVATE
 from synthoma.preparation.slides.places import NO_TISSUE, OUTSIDE
-from synthoma.run import write_atomically, write_json
+from synthoma.run import read_json, write_atomically, write_json
 
 if TYPE_CHECKING:
     from synthoma.preparation.slides.tiles import TilesResult
 
 _NAMED = 8
-# Columns of the table.
-_ALWAYS = ("file", "key", "patient", "tiles", "problem")
-_CLASS, _UNNAMED, _REJECTED = "class ", "without a class", "not taken: "
 # Overlays of slides with and without tiles that go along with a dataset; all of them stay beside the tiles.
 _OVERLAYS = 6
 
@@ -59,18 +56,34 @@ def _why_none(info: Mapping[str, Any]) -> str:
 
 
 def write_slide_table(path: Path, result: "TilesResult", patients: Mapping[Path, str]) -> None:
-    """A CSV with a line a slide: file, patient, tiles, why there are none, tiles by class, places that were rejected by reason."""
+    """A CSV with a line a slide: file, patient, tiles, why there are none, tiles by class, places that were rejected by reason.
+
+    Beside it the same as JSON, for programs: `keep_slides` reads it.
+    """
     rows = slide_rows(result)
     classes = sorted({name for row in rows for name in row.classes})
     reasons = sorted({name for row in rows for name in row.rejected})
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    named = [_CLASS + name if name else _UNNAMED for name in classes]
-    table.writerow([*_ALWAYS, *named, *(_REJECTED + name for name in reasons)])
-    for (file, key), row in zip(result.keys.items(), rows, strict=True):
+    named = [f"class {name}" if name else "without a class" for name in classes]
+    table.writerow(["file", "patient", "tiles", "problem", *named, *(f"not taken: {name}" for name in reasons)])
+    for file, row in zip(result.keys, rows, strict=True):
         counts = [*(row.classes.get(name, 0) for name in classes), *(row.rejected.get(name, 0) for name in reasons)]
-        table.writerow([str(file), key, patients.get(file, ""), row.taken, row.problem, *counts])
+        table.writerow([str(file), patients.get(file, ""), row.taken, row.problem, *counts])
     write_atomically(path, text.getvalue())
+    slides = [
+        {
+            "file": row.name,
+            "key": key,
+            "patient": patients.get(file, ""),
+            "tiles": row.taken,
+            "problem": row.problem,
+            "classes": dict(row.classes),
+            "rejected": dict(row.rejected),
+        }
+        for (file, key), row in zip(result.keys.items(), rows, strict=True)
+    ]
+    write_json(path.with_suffix(".json"), {"slides": slides})
 
 
 def keep_slides(tiles: Path, dataset: Path) -> None:
@@ -78,7 +91,8 @@ def keep_slides(tiles: Path, dataset: Path) -> None:
 
     All slides without a tile come first; the others are taken evenly. Slides that were cut in several parts are put together.
     """
-    rows = [_read_row(line) for table in sorted((tiles / PRIVATE).glob("slides*.csv")) for line in _lines(table)]
+    tables = sorted((tiles / PRIVATE).glob("slides*.json"), key=lambda file: file.stat().st_mtime_ns)
+    rows = [{**row, "overlay": None} for table in tables for row in read_json(table)["slides"]]
     # A slide may be in the table of a part and in that of the whole; the newer one is read last.
     unique = sorted({row["key"]: row for row in rows}.values(), key=lambda row: (row["tiles"] > 0, row["file"]))
     empty = [row for row in unique if not row["tiles"]]
@@ -93,30 +107,6 @@ def keep_slides(tiles: Path, dataset: Path) -> None:
             shutil.copyfile(tiles / PRIVATE / "slides" / name, folder / name)
             row["overlay"] = name
     write_json(dataset / PRIVATE / "slides.json", {"slides": unique})
-
-
-def _lines(table: Path) -> list[dict[str, str]]:
-    with table.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _read_row(line: Mapping[str, str]) -> dict[str, Any]:
-    """A line of the table with its counts put together again; counts of nothing are left out."""
-
-    def counts(begin: str) -> dict[str, int]:
-        return {name.removeprefix(begin): int(n) for name, n in line.items() if name.startswith(begin) and n != "0"}
-
-    classes = counts(_CLASS)
-    if unnamed := int(line.get(_UNNAMED, 0)):
-        classes[""] = unnamed
-    own: dict[str, Any] = {"file": Path(line["file"]).name, "key": line["key"], "patient": line["patient"]}
-    return own | {
-        "tiles": int(line["tiles"]),
-        "problem": line["problem"],
-        "classes": classes,
-        "rejected": counts(_REJECTED),
-        "overlay": None,
-    }
 
 
 def describe_tiles(result: "TilesResult", patients: Mapping[Path, str]) -> tuple[list[str], list[str]]:
