@@ -83,6 +83,21 @@ def test_a_volume_stays_at_its_place_in_the_world(folder: Path) -> None:
     assert volume[0, z, y, x] == np.asarray(nibabel.load(folder / "volumes" / "n2.nii.gz").dataobj)[3, 5, 7]
 
 
+def test_wide_integers_and_masks_of_arrays_become_nifti(folder: Path) -> None:
+    volume, mask = nodule(4)
+    affine = np.diag([-0.7, -0.8, 2.0, 1.0])
+    wide = nibabel.Nifti1Image(volume.transpose(2, 1, 0).astype(np.int64), affine, dtype=np.int64)
+    nibabel.save(wide, folder / "wide.nii")
+    np.save(folder / "mask.npy", mask.astype(bool))
+    made = augment_volumes(folder / "wide.nii", folder / "out", DeformationRanges(), times=1, masks=folder / "mask.npy")
+    assert made.failed == {}
+    values, marked = (nibabel.load(folder / "out" / name / "wide-000.nii.gz") for name in ("", "masks"))
+    assert values.get_data_dtype() == np.int16
+    assert marked.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(values.affine, marked.affine)
+    assert np.asarray(values.dataobj)[np.asarray(marked.dataobj) > 0].mean() > -200
+
+
 def test_a_copy_does_not_depend_on_the_files_beside_it(folder: Path) -> None:
     ranges = DeformationRanges()
     augment_volumes(folder / "volumes", folder / "all", ranges, times=2)

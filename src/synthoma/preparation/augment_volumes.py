@@ -156,8 +156,11 @@ def _encode(array: NDArray[Any], like: _Volume, name: str) -> bytes:
     """The bytes of a file in the format of `name`, at the place of `like`."""
     if name.endswith(".npy"):
         return encode_npy(array)
-    # NIfTI knows no truth values.
-    stored = array.astype(np.uint8) if array.dtype == np.bool_ else array
+    # NIfTI knows no truth values, and few readers know its 64-bit integers; all that were deformed lie within 16 bits.
+    narrow = (
+        {"b": np.uint8, "i": np.int16, "u": np.int16} if array.dtype.kind == "b" or array.dtype.itemsize == 8 else {}
+    )
+    stored = array.astype(narrow.get(array.dtype.kind, array.dtype))
     return encode_nifti(stored[None], like.spacing, "augmented by Synthoma", {"augmented": name}, like.affine)
 
 
