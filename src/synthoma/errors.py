@@ -28,6 +28,10 @@ class AnnotationError(DataError):
     """An annotation file is none, is damaged, or does not go with the classes that a recipe names."""
 
 
+class VolumeError(DataError):
+    """A CT series or volume file cannot be read, or its geometry is not what a volume needs."""
+
+
 class MarksError(DataError):
     """A file of radiologists' marks is none, is damaged, or does not go with the slices that it is asked for."""
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from synthoma.ct_settings import CtSection
 from synthoma.errors import RecipeError, nearest_name_hint
 from synthoma.family_defaults import with_family_defaults
 from synthoma.settings import ModelSection, Section, TrainingSection
@@ -35,9 +36,9 @@ class DataSection(Section):
 class SourceSection(Section):
     """How the raw files are read."""
 
-    kind: Literal["auto", "tree", "table", "arrays", "slides", "tiles"] = Field(
+    kind: Literal["auto", "tree", "table", "arrays", "slides", "tiles", "volumes", "cuts"] = Field(
         "auto",
-        description="class-folder tree, table beside images, .npz of arrays, whole slides, or tiles; auto asks each reader",
+        description="class-folder tree, table beside images, .npz of arrays, whole slides or their tiles, CT volumes or what was cut from them; auto asks each reader",
     )
     groups: str | None = Field(None, description="CSV (file, group) that says who must stay together; else groups.csv")
     file_column: str = Field("file", description="table: column with the path of the image")
@@ -147,6 +148,7 @@ class Recipe(Section):
     data: DataSection = DataSection()
     source: SourceSection = SourceSection()
     slides: SlidesSection = SlidesSection()
+    ct: CtSection = CtSection()
     preparation: PreparationSection = PreparationSection()
     model: ModelSection = ModelSection()
     training: TrainingSection = TrainingSection()
