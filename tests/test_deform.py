@@ -34,6 +34,7 @@ def parameters_of(n: int = 1, points: int = 7, padding: Any = "border", **change
         "scaling": torch.ones(n).double(),
         "displacement": torch.zeros(n, 3, points, points, points).double(),
         "flips": torch.zeros(n, 3, dtype=torch.bool),
+        "shift": torch.zeros(n, 3).double(),
         "noise": torch.zeros(n).double(),
         "number": torch.arange(n),
     }
@@ -354,3 +355,14 @@ def test_bad_parameters_are_refused_in_words() -> None:
         resample_batch(volumes.long(), None, parameters_of(2))
     with pytest.raises(ValueError, match="one sample"):
         deform_nodule(hounsfield((8, 8, 8)), None, parameters_of(2))
+
+
+def test_a_shift_moves_the_object_by_so_many_millimetres() -> None:
+    volume = torch.zeros(1, 1, 12, 14, 16)
+    volume[0, 0, 5, 6, 7] = 100.0
+    parameters = parameters_of(1, shift=torch.tensor([[1.0, -2.0, 6.0]]).double())
+    moved, _ = resample_batch(volume, None, parameters, spacing=(1.0, 1.0, 2.0))
+    assert torch.allclose(moved[0, 0, 6, 4, 10], torch.tensor(100.0), atol=1e-3)
+    assert float(moved.sum()) == pytest.approx(100.0, abs=1e-2)
+    many = draw_deformation(DeformationRanges(shift=3.0), StepDraws(0, 0, torch.arange(200)), (8, 8, 8))
+    assert 2.9 < float(many.shift.abs().max()) <= 3.0

@@ -20,6 +20,12 @@ GAP_OF_SLICES = 2  # pixels between the three slices of a volume
 LEAST_SHOWN = 64  # pixels: smaller images are enlarged to about this, by whole factors
 
 
+def require_numbers(images: NDArray[np.floating]) -> None:
+    """Raises `SynthomaError` where a value is NaN: it would be drawn, and measured, as if it were black."""
+    if np.isnan(images).any():
+        raise SynthomaError("cannot draw images that hold values which are not numbers (NaN); the network is broken.")
+
+
 def to_uint8(images: ArrayLike, low: float, high: float) -> NDArray[np.uint8]:
     """Images [n, c, *spatial] with values in [low, high] as uint8 of the same shape; values outside are clipped.
 
@@ -28,8 +34,7 @@ def to_uint8(images: ArrayLike, low: float, high: float) -> NDArray[np.uint8]:
     values = np.asarray(images, dtype=np.float32)
     if not low < high:
         raise ValueError(f"[{low}, {high}] is no range of values.")
-    if np.isnan(values).any():
-        raise SynthomaError("cannot draw images that hold values which are not numbers (NaN); the network is broken.")
+    require_numbers(values)
     return np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 

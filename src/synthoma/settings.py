@@ -133,6 +133,31 @@ class AugmentSection(Section):
     adapt_kimg: float = Field(100.0, gt=0, description="adaptive: images for the strength to go from 0 to 1")
 
 
+class DeformSection(Section):
+    """Real volumes are moved and deformed at random before they are shown, image and mask in one resampling.
+
+    The generator learns to draw such volumes. Lengths are voxels, so that they hold where the spacing is unknown.
+    """
+
+    rotation: float = Field(0.0, ge=0, le=180, description="largest angle about each axis in degrees")
+    scaling: tuple[float, float] = Field((1.0, 1.0), description="size of what is shown")
+    elastic: float = Field(0.0, ge=0, description="largest displacement of a control point (7 an axis) in voxels")
+    shift: float = Field(0.0, ge=0, description="largest displacement of the whole along each axis in voxels")
+    noise: float = Field(0.0, ge=0, description="largest standard deviation of added noise, in the unit of the data")
+
+    @field_validator("scaling")
+    @classmethod
+    def _rising(cls, scaling: tuple[float, float]) -> tuple[float, float]:
+        if not 0.1 <= scaling[0] <= scaling[1] <= 10:
+            raise ValueError("scaling is a lowest and a highest factor within 0.1 and 10")
+        return scaling
+
+    @property
+    def moves(self) -> bool:
+        """Whether anything but noise is done."""
+        return bool(self.rotation or self.elastic or self.shift or tuple(self.scaling) != (1.0, 1.0))
+
+
 class GrowthSection(Section):
     """Progressive growing: a schedule of the clock. Left out: the run is divided evenly among the levels."""
 
@@ -194,6 +219,7 @@ class TrainingSection(Section):
     symmetries: Literal["none", "mirror", "dihedral", "cube"] = Field(
         "none", description="real images are shown in all these positions; only what anatomy permits"
     )
+    deform: DeformSection = DeformSection()
     augment: AugmentSection = AugmentSection()
     label_blend_kimg: tuple[float, float] | None = Field(
         None, description="conditions fade in between these times, against collapse by conditioning"

@@ -62,5 +62,7 @@ def _default_space(train: ImageSet) -> Extractor:
 
 
 def _pixel_distance(a: NDArray[np.generic], b: NDArray[np.generic], value_range: ValueRange) -> float:
-    difference = (a.astype(np.float64) - b.astype(np.float64)) / (value_range[1] - value_range[0])
+    low, high = value_range
+    # Hounsfield units of a real image go beyond the window that synthetic ones are made in.
+    difference = (np.clip(a.astype(np.float64), low, high) - np.clip(b.astype(np.float64), low, high)) / (high - low)
     return float(np.sqrt(np.mean(difference**2)))

@@ -50,9 +50,13 @@ class LabelCheck:
 
 
 def find_label_errors(
-    images: NDArray[np.generic], labels: NDArray[np.int64], groups: Sequence[str], contents: Sequence[str]
+    images: NDArray[np.generic],
+    labels: NDArray[np.int64],
+    groups: Sequence[str],
+    contents: Sequence[str],
+    window: tuple[float, float] = (0, 255),
 ) -> LabelCheck:
-    """Labels [n] (-1: none) that the pictures [n, c, *spatial] (uint8) contradict."""
+    """Labels [n] (-1: none) that the images [n, c, *spatial], black and white at `window`, contradict."""
     classes, counts = np.unique(labels[labels >= 0], return_counts=True)
     usable = classes[counts >= _FEWEST_OF_CLASS]
     rows = np.flatnonzero(np.isin(labels, usable))
@@ -62,7 +66,7 @@ def find_label_errors(
     folds = _folds(
         target, [groups[row] for row in rows.tolist()], [contents[row] for row in rows.tolist()], len(usable)
     )
-    features = _features(images, rows)
+    features = _features(images, rows, window)
     probability = np.full((len(rows), len(usable)), np.nan)
     for fold in range(FOLDS):
         held = folds == fold
@@ -113,15 +117,17 @@ def _folds(
     return folds
 
 
-def _features(images: NDArray[np.generic], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+def _features(images: NDArray[np.generic], rows: NDArray[np.int64], window: tuple[float, float]) -> NDArray[np.float64]:
     """Principal components of small pictures, histograms of each channel, and a constant: [n, d], standardised."""
+    low, high = window
     spatial = images.shape[2:]
     side = 8 if len(spatial) == 2 else 5
     matrices = [resampling_matrix(n, 0.0, float(n), min(side, n)) for n in spatial]
     letters = "zyx"[-len(spatial) :]
     small, colours = [], []
     for start in range(0, len(rows), _BLOCK):
-        values = np.asarray(images[rows[start : start + _BLOCK]], dtype=np.float32) / np.float32(255)
+        block = np.asarray(images[rows[start : start + _BLOCK]], dtype=np.float32)
+        values = np.clip((block - np.float32(low)) / np.float32(high - low), 0, 1)
         colours.append(_histograms(values))
         for axis, matrix in enumerate(matrices):
             after = letters.replace(letters[axis], "k")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from synthoma.cohort import SPLITS
+from synthoma.pictures import to_uint8
 
 _SAMPLES = {"train": 8, "val": 4, "test": 4}
 _MARGIN = 16
@@ -28,8 +29,9 @@ def draw_overview(
     images: NDArray[np.generic],
     labels: Sequence[str | None],
     splits: Sequence[str],
+    window: tuple[float, float] = (0, 255),
 ) -> None:
-    """Write the sheet. images [n, c, *spatial] uint8 in row order; a volume shows its middle slice."""
+    """Write the sheet. images [n, c, *spatial] in row order, black and white at `window`; a volume shows its middle slice."""
     classes = sorted({label or "" for label in labels})[:_MOST_CLASSES]
     cell = int(np.clip(max(images.shape[-2:]), 56, 128))
     shown = {split: _SAMPLES[split] for split in SPLITS if split in splits}
@@ -53,7 +55,7 @@ def draw_overview(
             ]
             # Rows are in the order of their hashes, so the first ones are a fair sample.
             for k, row in enumerate(rows[:count]):
-                sheet.paste(_picture(images[row], cell), (x + k * (cell + _GAP), y))
+                sheet.paste(_picture(images[row], cell, window), (x + k * (cell + _GAP), y))
         x += count * (cell + _GAP) + _BETWEEN_SPLITS
     for line, name in enumerate(classes):
         y = _HEADER + line * (cell + _GAP) + cell // 2
@@ -64,11 +66,11 @@ def draw_overview(
     sheet.save(path, optimize=False)
 
 
-def _picture(image: NDArray[np.generic], cell: int) -> Image.Image:
+def _picture(image: NDArray[np.generic], cell: int, window: tuple[float, float]) -> Image.Image:
     """[c, *spatial] -> a picture of cell x cell, aspect kept, whole pixels when enlarged."""
     while image.ndim > 3:
         image = image[:, image.shape[1] // 2]
-    array = np.moveaxis(image, 0, -1).astype(np.uint8)
+    array = np.moveaxis(to_uint8(image, *window), 0, -1)
     picture = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).convert("RGB")
     scale = cell / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))

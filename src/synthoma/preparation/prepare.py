@@ -263,6 +263,18 @@ def _check_result(findings: Findings, recipe: Recipe, source: Source) -> None:
             f"{source.root}: {training} images are left for training ({len(findings.items)} in all, {len(findings.rejections)} "
             f"left out); at least {FEWEST_TRAINING_IMAGES} are needed."
         )
+    signed = findings.scratch.signed & {item.place for item in findings.items}
+    if 0 < len(signed) < len(findings.items):
+        raise DataError(
+            f"{source.root}: {len(signed)} of {len(findings.items)} images hold Hounsfield units or other signed numbers, the rest "
+            "are pictures. Prepare them apart."
+        )
+    units = {item.unit for item in findings.items}
+    if signed and len(units) > 1:
+        raise DataError(
+            f"{source.root}: some images are in Hounsfield units, and of others the unit is unknown. If all are HU, say so where "
+            "they are read: --set ct.unit=hu."
+        )
     if needs_labels(recipe) and len(findings.classes) < 2 and recipe.model.when_absent == "error":
         raise DataError(
             f"{source.root}: there is one class only ('{findings.classes[0]}'), and recipe '{recipe.name}' is conditional. Add a "
@@ -277,15 +289,18 @@ def _write(
     findings.masks = write_arrays(folder, findings.items, findings.scratch)
     findings.scratch.remove()
     images: NDArray[np.generic] = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
+    window = _encoding(findings, recipe).get("window", (0, 255))
     if recipe.preparation.label_errors and len(findings.classes) > 1:
         index = {name: i for i, name in enumerate(findings.classes)}
         labels = np.array([index.get(label or "", -1) for label in findings.labels], dtype=np.int64)
         contents = [item.content for item in findings.items]
-        findings.checked = find_label_errors(images, labels, findings.groups, contents)
+        findings.checked = find_label_errors(images, labels, findings.groups, contents, window)
     write_records(folder, findings.items, findings.groups, findings.plan.splits)
     write_rejected(folder, findings.rejections)
     write_links(folder, everything, source.root)
-    draw_overview(folder / "private" / "overview.png", recipe.name, images, findings.labels, findings.plan.splits)
+    draw_overview(
+        folder / "private" / "overview.png", recipe.name, images, findings.labels, findings.plan.splits, window
+    )
     notes, warnings = describe(findings, recipe, source)
     seal_dataset(folder, {**_info(folder, source, recipe, findings), "notes": notes, "warnings": warnings})
     return notes, warnings
@@ -302,15 +317,11 @@ def _info(folder: Path, source: Source, recipe: Recipe, findings: Findings) -> d
     ]
     arrays = [file_sha256(folder / name) for name in ("images.npy", "masks.npy") if (folder / name).exists()]
     terms, own = data_terms(source.root), recipe.data
+    encoding = _encoding(findings, recipe)
     return {
         "name": recipe.name,
         "recipe_hash": recipe.part_hash("source", "preparation"),
-        "encoding": {
-            "unit": "rgb8" if recipe.preparation.colour == "rgb" else "grey8",
-            "channels": findings.scratch.shape[0],
-            "size": list(findings.scratch.shape[1:]),
-            "dtype": "uint8",
-        },
+        "encoding": encoding,
         "classes": findings.classes,
         "counts": class_table(findings.labels, plan.splits),
         "groups": {
@@ -327,7 +338,7 @@ def _info(folder: Path, source: Source, recipe: Recipe, findings: Findings) -> d
             "groups_known": findings.groups_known,
         },
         # The hashes of contents are those of the raw pixels; the arrays' own tell how these were prepared.
-        "content": content_hash([rows, arrays]),
+        "content": content_hash([rows, arrays, *([window] if (window := encoding.get("window")) else [])]),
         "data": {
             "licence": own.licence if own.licence is not None else terms.licence,
             "citation": own.citation if own.citation is not None else terms.citation,
@@ -344,6 +355,21 @@ def _info(folder: Path, source: Source, recipe: Recipe, findings: Findings) -> d
             for error in findings.checked.doubtful
         ],
     }
+
+
+def _encoding(findings: Findings, recipe: Recipe) -> dict[str, Any]:
+    """What the numbers in images.npy are. window: those that become black and white, where not 0 and 255.
+
+    Hounsfield units have the window of the recipe; of an unknown unit nothing is known but the numbers' own range.
+    """
+    scratch = findings.scratch
+    encoding = {"channels": scratch.shape[0], "size": list(scratch.shape[1:]), "dtype": scratch.dtype.name}
+    if scratch.signed_range is None:
+        return {"unit": "rgb8" if recipe.preparation.colour == "rgb" else "grey8", **encoding}
+    unit = findings.items[0].unit
+    low, high = scratch.signed_range
+    window = list(recipe.ct.window) if unit == "hu" else [float(low), float(max(high, low + 1))]
+    return {"unit": unit, **encoding, "window": window}
 
 
 def _preparation_info(findings: Findings, recipe: Recipe) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class ReadSettings:
 
 @dataclass(frozen=True)
 class Reading:
-    """One image that was read. image: [c, *size] uint8 or (16-bit grey) uint16; mask: [1, *size] or None.
+    """One image that was read. image: [c, *size] uint8, (16-bit grey) uint16 or (HU) int16; mask: [1, *size] or None.
 
     content: SHA-256 of the decoded pixels before any change, so it is the same under every recipe.
     thumbnail: [side, ...] uint8, grey, the whole image stretched to a square (a cube). coloured: whether it had a hue.
@@ -182,6 +182,8 @@ def read_one(source: Source, record: Record, settings: ReadSettings) -> Outcome:
         return Rejected(error.reason, unreadable=True)
     if settings.denoise != "none" and pixels.array.dtype != np.uint8:
         return Rejected(f"not of 8 bits, which preparation.denoise needs ({pixels.array.dtype})", unreadable=False)
+    if pixels.array.dtype == np.int16 and settings.colour == "rgb":
+        return Rejected("without colours (set preparation.colour=grey)", unreadable=False)
     spatial = pixels.array.shape[:-1]
     size = target_size(settings.size, len(spatial))
     sizes = f"({' x '.join(map(str, spatial))} for {' x '.join(map(str, size))})"

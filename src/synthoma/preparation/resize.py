@@ -28,11 +28,8 @@ from PIL import Image
 
 Fit = Literal["crop", "pad", "stretch"]
 Fill = Literal["black", "edge", "reflect"]
-_PAD_MODES: dict[Fill, Literal["constant", "edge", "reflect"]] = {
-    "black": "constant",
-    "edge": "edge",
-    "reflect": "reflect",
-}
+_PAD_MODES: dict[Fill, Literal["edge", "reflect"]] = {"edge": "edge", "reflect": "reflect"}
+AIR = -1024  # HU: what a scanner writes outside of the body
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,7 @@ def place(shape: tuple[int, ...], size: tuple[int, ...], fit: Fit, resample: boo
 def resize(
     array: NDArray[np.generic], size: tuple[int, ...], fit: Fit, resample: bool = True, fill: Fill = "black"
 ) -> NDArray[np.generic]:
-    """[*spatial, c] uint8 or uint16 -> [*size, c] of the same type."""
+    """[*spatial, c] uint8, uint16 or int16 (HU) -> [*size, c] of the same type. `black` is air (-1024) in int16."""
     where = place(array.shape[:-1], size, fit, resample)
     if array.shape[:-1] == size:
         return array
@@ -100,8 +97,8 @@ def resize(
         part = _by_pillow(array.astype(np.uint8, copy=False), where)
     else:
         values = _by_matrices(array, where)
-        highest = 255 if array.dtype == np.uint8 else 65535
-        part = np.rint(np.clip(values, 0, highest)).astype(array.dtype)
+        limits = np.iinfo(array.dtype)
+        part = np.rint(np.clip(values, limits.min, limits.max)).astype(array.dtype)
     return _pad(part, size, where, fill)
 
 
@@ -126,6 +123,8 @@ def _pad(part: NDArray[np.generic], size: tuple[int, ...], where: Placement, fil
         (offset, target - offset - placed)
         for offset, target, placed in zip(where.offset, size, where.placed, strict=True)
     ]
+    if fill == "black":
+        return np.pad(part, [*around, (0, 0)], constant_values=AIR if part.dtype == np.int16 else 0)
     result: NDArray[np.generic] = np.pad(part, [*around, (0, 0)], mode=_PAD_MODES[fill])
     return result
 

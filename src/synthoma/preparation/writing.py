@@ -16,7 +16,7 @@ from synthoma.records import Record
 
 def write_arrays(folder: Path, items: Sequence[Item], scratch: Scratch) -> bool:
     """images.npy, and masks.npy where every image has a mask (then True)."""
-    images = open_memmap(folder / "images.npy", "w+", np.uint8, (len(items), *scratch.shape))
+    images = open_memmap(folder / "images.npy", "w+", scratch.dtype, (len(items), *scratch.shape))
     for row, item in enumerate(items):
         images[row] = scratch.image(item.place)
     images.flush()

@@ -15,6 +15,7 @@ from synthoma.errors import RecipeError
 from synthoma.networks.pggan import show_at
 from synthoma.objectives.batch import Augment, Batch, unchanged
 from synthoma.recipe import Recipe
+from synthoma.training.deform import Deform
 from synthoma.training.images import RealImages
 from synthoma.training.schedules import Moment
 from synthoma.transforms.augmentation import Augmentation
@@ -61,6 +62,7 @@ class BatchStream:
         self.purposes = {name: Draws(training.seed, name) for name in ("reals", "latents", "fakes", "soft", "symmetry")}
         size = tuple(reals.images.shape[2:])
         self.group = symmetry_group(training.symmetries, len(size), size)
+        self.deform = Deform(training.deform, size, int(reals.images.shape[1]), reals.scale, recipe.model.range)
         self.augmentation = None
         if training.augment.policy:
             self.augmentation = Augmentation(
@@ -86,13 +88,14 @@ class BatchStream:
         real = self.reals.read(drawn.place)
         if len(self.group) > 1:
             real = apply(real, drawn.turn, self.group)
+        draws = StepDraws(self.training.seed, update, self._index(moment.batch))
+        real = self.deform(real, draws)
         if moment.level is not None and self.levels is not None:
             real = show_at(real, self.levels, moment.level, moment.fade)
-        index = self._index(moment.batch)
         batch = Batch(
             real=real,
             z=drawn.z,
-            draw=StepDraws(self.training.seed, update, index),
+            draw=draws,
             conditions=self._conditions(drawn.place, moment),
             fake_conditions=self._conditions(drawn.fake_place, moment),
             soft_real=drawn.soft_real,

@@ -26,6 +26,7 @@ class RealImages:
         low, high = model.range
         self.window: tuple[float, float] = tuple(dataset.info["encoding"].get("window", (0, 255)))
         first, last = self.window
+        self.wider = dataset.images.dtype == np.int16
         self.scale = (high - low) / (last - first)
         self.offset = low - first * self.scale
         self.device = device
@@ -65,7 +66,11 @@ class RealImages:
             if self.device.type == "cuda":
                 host = host.pin_memory()
             pixels = host.to(self.device, non_blocking=True)
-        return pixels.float().mul_(self.scale).add_(self.offset).contiguous(memory_format=self.format)
+        pixels = pixels.float()
+        if self.wider:
+            # Hounsfield units go beyond the window on both sides: what is black or white there is all the same.
+            pixels.clamp_(*self.window)
+        return pixels.mul_(self.scale).add_(self.offset).contiguous(memory_format=self.format)
 
 
 def available_memory(device: torch.device) -> int:

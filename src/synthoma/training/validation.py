@@ -14,7 +14,7 @@ from synthoma.draws import Draws, StepDraws
 from synthoma.metrics.diversity import diversity_ratios, memorisation
 from synthoma.metrics.kid import kid_with_error
 from synthoma.networks.features.randconv import MOST_FITTED, RandConv
-from synthoma.pictures import to_uint8
+from synthoma.pictures import require_numbers
 from synthoma.recipe import Recipe
 from synthoma.training.averaging import Sampler
 
@@ -43,7 +43,7 @@ class Validator:
         self.channels = dataset.channels
         self.classes = list(conditions.classes)
         if self.enabled:
-            window = tuple(dataset.info["encoding"].get("window", (0, 255)))
+            self.window = window = tuple(dataset.info["encoding"].get("window", (0, 255)))
             train = dataset.rows("train")
             reference = dataset.images[train[:: -(-len(train) // MOST_FITTED)]]
             self.extractor = RandConv(len(dataset.size), dataset.channels, reference, window, dataset.content_hash)
@@ -56,7 +56,7 @@ class Validator:
 
     def _flat_features(self, reference: NDArray[Any], window: tuple[float, float]) -> NDArray[np.float32]:
         """Features of a picture that is all of the mean colour, as often as KID wants: what no training at all can draw."""
-        colour = reference.mean(axis=(0, *range(2, reference.ndim)), keepdims=True)
+        colour = reference.clip(*window).mean(axis=(0, *range(2, reference.ndim)), keepdims=True)
         picture = np.broadcast_to(np.rint(colour).astype(reference.dtype), (1, *reference.shape[1:]))
         return np.repeat(self.extractor.measure(np.ascontiguousarray(picture), window).features, LEAST_FOR_KID, axis=0)
 
@@ -73,9 +73,11 @@ class Validator:
                 images.append(made[:, : self.channels].cpu().numpy())
                 if place is not None:
                     chosen.append(place.cpu().numpy())
-        # Rounded to 8 bits, as the real ones are and released ones will be.
-        low, high = self.range
-        features = self.extractor.measure(to_uint8(np.concatenate(images), low, high), (0, 255)).features
+        # Rounded as the real ones are and released ones will be: to 8 bits, or to whole Hounsfield units.
+        (low, high), (first, last) = self.range, self.window
+        values = (np.concatenate(images) - low) * ((last - first) / (high - low)) + first
+        require_numbers(values)
+        features = self.extractor.measure(np.rint(values), self.window).features
         value, error = kid_with_error(features, self.real)
         labels = self.train_labels[np.concatenate(chosen)] if self.classes else None
         return {

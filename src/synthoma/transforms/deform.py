@@ -4,9 +4,9 @@ Parameters are drawn first, by (seed, step, number), and can be kept as JSON; a 
 volumes with them, so that each result can be made again, in any batch, on any device. A second interpolation would
 blur a second time, so that everything geometric is one map from the places of the result to those of the source:
 
-    source(p) = F R^T (p + u(p)) / s        p in mm from the middle of the volume
+    source(p) = F R^T (p - t + u(p)) / s        p in mm from the middle of the volume
 
-F flips, R = Rz Ry Rx rotates, s scales (all as seen in the result: the object is flipped, turned, enlarged, deformed).
+F flips, R = Rz Ry Rx rotates, s scales, t shifts (as seen in the result: the object is flipped, turned, enlarged, moved, deformed).
 u is a cubic B-spline over a coarse control grid, the free-form deformation of Rueckert et al. 1999 ("Nonrigid
 registration using free-form deformations"), with as many control points as in SimpleITK and TorchIO: k points make
 k - 3 intervals over the volume. B-splines reproduce linear functions, so that the affine part needs no pass of its own:
@@ -46,7 +46,7 @@ class DeformationRanges:
     enlarges. elastic: largest displacement of a control point along each axis in mm, 0 for none; None means a quarter of
     the distance between control points, and more than 0.4 of it is refused, because the deformation could fold.
     control_points: along each axis, 4 or more; more points make finer waves. noise: standard deviation, in the unit of
-    the images. flips: axes out of "z", "y", "x", each reversed with probability 1/2; lungs are not symmetric, so that
+    the images. shift: largest displacement of the whole along each axis in mm. flips: axes out of "z", "y", "x", each reversed with probability 1/2; lungs are not symmetric, so that
     there are none unless they are asked for. padding: what lies outside the volume, "border" for the nearest voxel of its
     border or a value (-1000 is air in HU).
 
@@ -60,6 +60,7 @@ class DeformationRanges:
     noise: tuple[float, float] = (0.0, 0.0)
     flips: tuple[str, ...] = ()
     padding: Padding = "border"
+    shift: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.rotation) != 3 or not all(0 <= angle <= 180 for angle in self.rotation):
@@ -72,6 +73,8 @@ class DeformationRanges:
             raise ValueError(f"a cubic B-spline needs 4 control points along each axis, got {self.control_points}")
         if len(self.noise) != 2 or not 0 <= self.noise[0] <= self.noise[1] < math.inf:
             raise ValueError(f"noise: expected a standard deviation of 0 or more, or a range of them, got {self.noise}")
+        if not 0 <= self.shift < math.inf:
+            raise ValueError(f"shift: expected a displacement of 0 mm or more, got {self.shift}")
         if unknown := [axis for axis in self.flips if axis not in AXES]:
             raise ValueError(f"flips: expected axes out of z, y, x, got {unknown[0]!r}")
         _check_padding(self.padding)
@@ -84,7 +87,7 @@ class Deformation:
     rotation: float64 [n, 3], degrees about z, y, x, right-handed in (x, y, z): a quarter turn is `numpy.rot90` with the
     axes (2, 1), (0, 2), (1, 0) of a volume [z, y, x]; x is turned first, z last. scaling: float64 [n]. displacement:
     float64 [n, 3, k, k, k], of control points along z, y, x, in units of the distance between control points. flips: bool
-    [n, 3]. noise: float64 [n], standard deviation. seed, step and number (int64 [n]) key the noise. padding: as in
+    [n, 3]. shift: float64 [n, 3], mm along z, y, x. noise: float64 [n], standard deviation. seed, step and number (int64 [n]) key the noise. padding: as in
     `DeformationRanges`, one for all. Raises `ValueError` where these do not fit together, or could fold.
     """
 
@@ -92,6 +95,7 @@ class Deformation:
     scaling: Tensor
     displacement: Tensor
     flips: Tensor
+    shift: Tensor
     noise: Tensor
     number: Tensor
     seed: int
@@ -100,7 +104,7 @@ class Deformation:
 
     def __post_init__(self) -> None:
         n, points = len(self.number), self.displacement.shape[-1]
-        expected = ((n, 3), (n,), (n, 3, points, points, points), (n, 3), (n,), (n,))
+        expected = ((n, 3), (n,), (n, 3, points, points, points), (n, 3), (n, 3), (n,), (n,))
         if tuple(tuple(value.shape) for value in self._tensors()) != expected or points < 4:
             shapes = ", ".join(
                 f"{name} {list(value.shape)}" for name, value in zip(_TENSORS, self._tensors(), strict=True)
@@ -129,7 +133,7 @@ class Deformation:
 
     def keeps_place(self) -> Tensor:
         """Which samples are not resampled at all, bool [n]; they may still get noise."""
-        moves = (self.rotation != 0).any(1) | (self.scaling != 1) | self.flips.any(1)
+        moves = (self.rotation != 0).any(1) | (self.scaling != 1) | self.flips.any(1) | (self.shift != 0).any(1)
         return ~(moves | (self.displacement != 0).flatten(1).any(1))
 
     def to_json(self) -> dict[str, Any]:
@@ -160,6 +164,7 @@ _TENSORS = {
     "scaling": torch.float64,
     "displacement": torch.float64,
     "flips": torch.bool,
+    "shift": torch.float64,
     "noise": torch.float64,
     "number": torch.int64,
 }
@@ -189,6 +194,7 @@ def draw_deformation(
         scaling=uniform("scaling", (), *ranges.scaling),
         displacement=displacement,
         flips=flips,
+        shift=ranges.shift * uniform("shift", (3,), -1, 1),
         noise=uniform("noise", (), *ranges.noise),
         number=draws.index,
         seed=draws.seed,
@@ -223,6 +229,7 @@ def source_grid(
     places = torch.arange(points, dtype=torch.float64) - (points - 1) / 2
     lattice = torch.stack(torch.meshgrid(places, places, places, indexing="ij"))
     millimetres = (lattice + parameters.displacement) * (extent / (points - 3))[:, None, None, None]
+    millimetres = millimetres - parameters.shift[..., None, None, None]
     matrices = _inverse_matrices(parameters)[..., None, None, None]
     source = (matrices * millimetres[:, None]).sum(dim=2)
     control = (source * (2 / extent)[:, None, None, None]).flip(1).movedim(1, -1).to(device, dtype)
