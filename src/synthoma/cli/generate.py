@@ -24,6 +24,7 @@ class FileFormat(StrEnum):
 
 def register(app: typer.Typer) -> None:
     app.command()(generate)
+    app.command()(export)
 
 
 def generate(
@@ -45,7 +46,8 @@ def generate(
     ] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")] = 0,
     file_format: Annotated[
-        FileFormat, typer.Option("--format", help="Volumes: nii.gz (extra: ct) or npy. Pictures are always png.")
+        FileFormat,
+        typer.Option("--format", help="Volumes: nii.gz (extra: ct) or npy; slices in HU png too. Pictures: png."),
     ] = FileFormat.AUTO,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     as_json: Json = False,
@@ -91,6 +93,36 @@ def generate(
         )
     else:
         _tell(written, default_format=file_format is FileFormat.AUTO)
+
+
+def export(
+    dataset: Annotated[Path, typer.Argument(help="A prepared dataset, such as RUN/dataset.")],
+    out: Annotated[Path, typer.Option(help="A new or empty folder for the images and images.csv.")],
+    split: Annotated[str | None, typer.Option(help="train, val or test; left out: all.")] = None,
+    file_format: Annotated[
+        FileFormat, typer.Option("--format", help="Volumes and slices in HU: nii.gz or npy. Pictures: png.")
+    ] = FileFormat.AUTO,
+    as_json: Json = False,
+) -> None:
+    """The REAL images of a dataset as files, in their own unit (HU stay HU), as they were prepared. Keep them private.
+
+    Example: `synthoma export runs/nodules/dataset --split test --out test-nodules`
+    """
+    from synthoma.dataset import Dataset
+    from synthoma.synthesis import export_dataset
+
+    with ConsoleObserver(quiet=as_json) as observer:
+        count = export_dataset(
+            Dataset.open(dataset),
+            out,
+            split,
+            file_format.value,
+            lambda done, total: observer.progress("Exporting", done, total),
+        )
+    if as_json:
+        print_json({"folder": str(out), "count": count})
+    else:
+        console.print(f"{count} real images are in {out}. They are as private as the data.", soft_wrap=True)
 
 
 def _tell(written: "Written", default_format: bool) -> None:

@@ -19,6 +19,7 @@ from synthoma.records import pseudonym
 MANIFEST = "manifest.parquet"  # written beside generated images: file, class, ...
 GROUPS = "groups.csv"  # file, class, group
 _VOLUME = ".npy"
+_SHAPES = ".npy files of volumes [c, z, y, x], or of slices [c, y, x]"
 
 
 def image_set_from_path(path: Path, groups: Path | None = None) -> ImageSet:
@@ -87,17 +88,18 @@ def _folder_name(name: str) -> str | None:
 
 
 def _read(file: Path) -> NDArray[np.generic]:
-    """A picture as [c, y, x], a volume as [c, z, y, x]."""
+    """A picture as [c, y, x], a volume as [c, z, y, x]; a volume of one slice is a picture."""
     if file.name.endswith(NIFTI):
-        return read_nifti(file)[0]
+        volume = read_nifti(file)[0]
+        return volume[:, 0] if volume.shape[1] == 1 else volume
     if file.suffix != _VOLUME:
         return np.moveaxis(read_image(file).array, -1, 0)
     try:
         volume = read_npy(file)
     except DataError as error:
-        raise EvaluationError(f"{file} is no readable array; volumes are .npy files of shape [c, z, y, x].") from error
-    if volume.ndim != 4:
-        raise EvaluationError(f"{file} has shape {volume.shape}; volumes are .npy files of shape [c, z, y, x].")
+        raise EvaluationError(f"{file} is no readable array; expected {_SHAPES}.") from error
+    if volume.ndim not in (3, 4):
+        raise EvaluationError(f"{file} has shape {volume.shape}; expected {_SHAPES}.")
     return volume
 
 

@@ -30,11 +30,12 @@ _NAMED = 8
 
 
 class _Volume(NamedTuple):
-    """An array [z, y, x]; spacing in mm and affine where the file says them."""
+    """An array [z, y, x]; spacing in mm and affine where the file says them; channel: whether the file has an axis for it."""
 
     array: NDArray[Any]
-    spacing: tuple[float, ...] | None
-    affine: NDArray[np.float64] | None
+    spacing: tuple[float, ...] | None = None
+    affine: NDArray[np.float64] | None = None
+    channel: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def augment_volumes(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Augmented:
-    """Write `times` augmented copies of each volume of `data` (a file, or a folder of .npy [z, y, x], .nii, .nii.gz).
+    """Write `times` augmented copies of each volume of `data` (a file, or a folder of .npy [z, y, x] or [1, z, y, x], .nii, .nii.gz).
 
     masks: a folder with masks of the same names, or a mask for a single volume; copies go to `out`/masks. spacing: mm along
     z, y, x for files that do not say it; without it their voxels count as cubes. NIfTI files keep their place in the
@@ -140,7 +141,9 @@ def _read(file: Path) -> _Volume:
         if len(values) != 1:
             raise DataError(f"{file} holds {len(values)} channels; a volume of one is expected.")
         return _Volume(np.asarray(values[0]), spacing, affine)
-    return _Volume(read_npy(file), None, None)
+    array = read_npy(file)
+    # `synthoma generate` writes channels first.
+    return _Volume(array[0], channel=True) if array.ndim == 4 and len(array) == 1 else _Volume(array)
 
 
 def _mask_of(file: Path, data: Path, masks: Path | None) -> _Volume | None:
@@ -155,7 +158,7 @@ def _mask_of(file: Path, data: Path, masks: Path | None) -> _Volume | None:
 def _encode(array: NDArray[Any], like: _Volume, name: str) -> bytes:
     """The bytes of a file in the format of `name`, at the place of `like`."""
     if name.endswith(".npy"):
-        return encode_npy(array)
+        return encode_npy(array[None] if like.channel else array)
     # NIfTI knows no truth values, and few readers know its 64-bit integers; all that were deformed lie within 16 bits.
     narrow = (
         {"b": np.uint8, "i": np.int16, "u": np.int16} if array.dtype.kind == "b" or array.dtype.itemsize == 8 else {}

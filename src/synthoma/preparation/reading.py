@@ -183,7 +183,7 @@ def read_one(source: Source, record: Record, settings: ReadSettings) -> Outcome:
     if settings.denoise != "none" and pixels.array.dtype != np.uint8:
         return Rejected(f"not of 8 bits, which preparation.denoise needs ({pixels.array.dtype})", unreadable=False)
     if pixels.array.dtype == np.int16 and settings.colour == "rgb":
-        return Rejected("without colours (set preparation.colour=grey)", unreadable=False)
+        return Rejected("without colours: preparation.colour=grey is needed", unreadable=False)
     spatial = pixels.array.shape[:-1]
     size = target_size(settings.size, len(spatial))
     sizes = f"({' x '.join(map(str, spatial))} for {' x '.join(map(str, size))})"

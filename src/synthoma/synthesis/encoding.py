@@ -12,6 +12,7 @@ from PIL import Image, PngImagePlugin
 from synthoma.errors import ModelError
 from synthoma.formats.arrays import encode_npy
 from synthoma.formats.nifti import LONGEST_DESCRIPTION, SUFFIX, encode_nifti, nibabel_is_there
+from synthoma.pictures import to_uint8
 
 Format = Literal["auto", "png", "nii.gz", "npy"]
 STATEMENT = "YES: made by a generative model, shows no person, not for diagnosis"
@@ -19,35 +20,50 @@ STATEMENT = "YES: made by a generative model, shows no person, not for diagnosis
 
 @dataclass(frozen=True)
 class Encoder:
-    """Bytes of images [c, *spatial] and masks [*spatial]. spacing: millimetres (z, y, x), None where it is unknown."""
+    """Bytes of images [c, *spatial] and masks [*spatial].
+
+    spacing: millimetres in the order of the axes, None where it is unknown. window: values that are black and white, of
+    images that are no pictures of 8 bits.
+    """
 
     suffix: str
     spacing: tuple[float, ...] | None = None
+    window: tuple[float, float] | None = None
 
     @classmethod
-    def of(cls, dim: int, wanted: Format, spacing: tuple[float, ...] | None) -> "Encoder":
-        """The encoder of pictures (PNG) or volumes: .nii.gz, or .npy where that is wanted or nibabel is not there.
+    def of(cls, info: Mapping[str, Any], wanted: Format) -> "Encoder":
+        """The encoder for what a model makes (`info`: model.json): pictures are PNG, volumes and slices in HU .nii.gz, or
+        .npy where that is wanted or nibabel is not there. PNG of slices in HU is for looking only: 8 bits of the window.
 
-        Raises `ModelError` for a format that does not go with the dimension.
+        Raises `ModelError` for a format that does not go with what is made.
         """
-        fitting: dict[int, tuple[Format, ...]] = {2: ("png",), 3: ("nii.gz", "npy")}
+        dim, encoding = len(info["size"]), info["encoding"]
+        spacing = None if encoding.get("spacing") is None else tuple(map(float, encoding["spacing"]))
+        window = (
+            None if encoding.get("window") is None else (float(encoding["window"][0]), float(encoding["window"][1]))
+        )
+        fitting: tuple[Format, ...] = ("nii.gz", "npy")
+        made = "volumes"
+        if dim == 2:
+            fitting, made = (("png",), "pictures") if window is None else ((*fitting, "png"), "slices")
         if wanted == "auto":
-            return cls(".png" if dim == 2 else SUFFIX if nibabel_is_there() else ".npy", spacing)
-        if wanted not in fitting[dim]:
-            made = "pictures" if dim == 2 else "volumes"
-            raise ModelError(
-                f"this model makes {made}, which are written as {' or '.join(fitting[dim])}, not {wanted}."
-            )
-        return cls(f".{wanted}", spacing)
+            suffix = ".png" if fitting == ("png",) else SUFFIX if nibabel_is_there() else ".npy"
+            return cls(suffix, spacing, window)
+        if wanted not in fitting:
+            raise ModelError(f"this model makes {made}, which are written as {' or '.join(fitting)}, not {wanted}.")
+        return cls(f".{wanted}", spacing, window)
 
     def image(self, image: NDArray[np.generic], provenance: Mapping[str, Any]) -> bytes:
         """An image [c, *spatial] with its provenance, as far as the format has room for it (.npy has none)."""
         if self.suffix == ".png":
+            if self.window is not None:
+                image = to_uint8(image, *self.window)
+                provenance = {**provenance, "window": f"{self.window[0]:g} to {self.window[1]:g}"}
             pixels = image[0] if image.shape[0] == 1 else np.moveaxis(image, 0, -1)
             return _png(pixels, provenance)
         if self.suffix == ".npy":
             return encode_npy(image)
-        return encode_nifti(image, self.spacing, description(provenance), {"synthetic": STATEMENT, **provenance})
+        return self._nifti(image, provenance)
 
     def mask(self, mask: NDArray[np.uint8], provenance: Mapping[str, Any]) -> bytes:
         """A mask [*spatial] in the values that it has (0 and 1), in the geometry of its image."""
@@ -55,8 +71,33 @@ class Encoder:
             return _png(mask, {**provenance, "kind": "mask"})
         if self.suffix == ".npy":
             return encode_npy(mask[None])
-        comment = {"synthetic": STATEMENT, **provenance, "kind": "mask"}
-        return encode_nifti(mask[None], self.spacing, description(provenance), comment)
+        return self._nifti(mask[None], {**provenance, "kind": "mask"})
+
+    def real(self, image: NDArray[np.generic], spacing: tuple[float, ...] | None) -> bytes:
+        """A real image, or its mask, [c, *spatial] in its own numbers; only PNG of what is no picture shows the window."""
+        if self.suffix == ".png":
+            shown = image if image.dtype == np.uint8 or self.window is None else to_uint8(image, *self.window)
+            buffer = io.BytesIO()
+            pixels = shown[0] if shown.shape[0] == 1 else np.moveaxis(shown, 0, -1)
+            Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG")
+            return buffer.getvalue()
+        if self.suffix == ".npy":
+            return encode_npy(image)
+        volume, own = _as_volume(image, spacing)
+        return encode_nifti(volume, own, "exported by Synthoma", {})
+
+    def _nifti(self, image: NDArray[np.generic], provenance: Mapping[str, Any]) -> bytes:
+        volume, spacing = _as_volume(image, self.spacing)
+        return encode_nifti(volume, spacing, description(provenance), {"synthetic": STATEMENT, **provenance})
+
+
+def _as_volume(
+    image: NDArray[np.generic], spacing: tuple[float, ...] | None
+) -> tuple[NDArray[np.generic], tuple[float, ...] | None]:
+    """[c, z, y, x] as it is; a slice [c, y, x] as a volume of one, whose thickness nobody knows: it is called 1 mm."""
+    if image.ndim == 4:
+        return image, spacing
+    return image[:, None], None if spacing is None else (1.0, *spacing)
 
 
 def description(provenance: Mapping[str, Any]) -> str:

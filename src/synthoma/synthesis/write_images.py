@@ -64,7 +64,7 @@ def write_images(
     attributes, truncation: as for `Model.generate`; what is given is part of the names of the files.
     Raises `ModelError` where the folder holds something else.
     """
-    encoder = Encoder.of(len(model.info["size"]), file_format, _spacing(model))
+    encoder = Encoder.of(model.info, file_format)
     earlier = _earlier(folder, model, encoder.suffix)
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
@@ -114,12 +114,6 @@ def _write_manifest(folder: Path, earlier: list[dict[str, Any]], rows: list[dict
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(together, schema=schema), buffer)
     write_atomically(folder / MANIFEST, buffer.getvalue())
-
-
-def _spacing(model: Model) -> tuple[float, ...] | None:
-    """Millimetres between voxels (z, y, x), where the training images had one spacing."""
-    known = model.info["encoding"].get("spacing")
-    return None if known is None else tuple(float(length) for length in known)
 
 
 def _earlier(folder: Path, model: Model, suffix: str) -> list[dict[str, Any]]:
