@@ -33,8 +33,8 @@ def augment_nodule(
     *,
     rotation_range: float | Sequence[float] = 15.0,
     scaling_range: Sequence[float] = (0.9, 1.1),
-    elastic: float | None = None,
-    noise: float | Sequence[float] = 0.0,
+    elastic_deformation: bool | float = True,
+    gaussian_noise: float | Sequence[float] = 0.0,
     flips: Sequence[str] = (),
     spacing: Spacing = 1.0,
     padding: Padding = "border",
@@ -44,27 +44,35 @@ def augment_nodule(
 ) -> AugmentedNodule:
     """A volume [z, y, x] and its mask, turned, scaled and deformed at random; both keep shape and dtype.
 
-    rotation_range: largest angle in degrees, one or three (about z, y, x). scaling_range: lowest and highest factor. noise:
-    standard deviation in the unit of the volume, or a range of them; 10 to 30 are usual in HU. spacing: mm along z, y, x,
-    or one for all. The other ranges are those of `DeformationRanges`. (seed, number) decide the draws: number them by
+    rotation_range: largest angle in degrees, one or three (about z, y, x). scaling_range: lowest and highest factor.
+    elastic_deformation: largest displacement of a control point in mm; True means a quarter of their distance, False none.
+    gaussian_noise: standard deviation in the unit of the volume, or a range of them; 10 to 30 are usual in HU, 0.01 in
+    [0, 1]. spacing: mm along z, y, x, or one for all. The other ranges are those of `DeformationRanges`. (seed, number) decide the draws: number them by
     image and repetition. `deform_nodule` makes the result again from its parameters. Raises `ValueError` for arguments
     out of range, and for volumes that are not three-dimensional, are not finite, or do not fit their mask.
 
-        augmented = synthoma.augment_nodule(cube, mask, noise=20, padding=-1000, seed=7, number=3)
+        augmented = synthoma.augment_nodule(cube, mask, gaussian_noise=20, padding=-1000, seed=7, number=3)
         Path("parameters.json").write_text(json.dumps(augmented.parameters.to_json()))
     """
     ranges = DeformationRanges(
         numbers(rotation_range, 3),  # type: ignore[arg-type]  # the lengths of tuples are checked there
         tuple(scaling_range),  # type: ignore[arg-type]
-        elastic,
+        _elastic(elastic_deformation),
         control_points,
-        numbers(noise, 2),  # type: ignore[arg-type]
+        numbers(gaussian_noise, 2),  # type: ignore[arg-type]
         tuple(flips),
         padding,
     )
     _check_volume(volume, mask)
     draws = StepDraws(seed, 0, torch.tensor([number]))
     return deform_nodule(volume, mask, draw_deformation(ranges, draws, volume.shape, spacing), spacing)
+
+
+def _elastic(wanted: bool | float) -> float | None:
+    """What `DeformationRanges` calls it: None for its default, 0 for none."""
+    if isinstance(wanted, bool):
+        return None if wanted else 0.0
+    return wanted
 
 
 def deform_nodule(
