@@ -160,8 +160,8 @@ def test_padding_is_air(tmp_path: Path) -> None:
 
 
 def test_real_volumes_are_deformed_by_sample_number() -> None:
-    section = DeformSection(rotation=15, scaling=(0.9, 1.1), elastic=1, shift=2, noise=20)
-    deform = Deform(section, (16, 16, 16), 1, 2 / 1400, (-1.0, 1.0))
+    section = DeformSection(rotation=15, scaling=(0.9, 1.1), elastic=0.25, shift=2, noise=0.05)
+    deform = Deform(section, (16, 16, 16), 1, (-1.0, 1.0))
     images = torch.rand(6, 2, 16, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     images = images.contiguous(memory_format=torch.channels_last_3d)
     index = torch.arange(6)
@@ -172,12 +172,12 @@ def test_real_volumes_are_deformed_by_sample_number() -> None:
     part = deform(images[2:4].contiguous(memory_format=torch.channels_last_3d), StepDraws(3, 5, index[2:4]))
     assert torch.equal(part, whole[2:4])
     assert float(whole[:, :1].abs().max()) <= 1.0
-    nothing = Deform(DeformSection(), (16, 16, 16), 1, 1.0, (-1.0, 1.0))
+    nothing = Deform(DeformSection(), (16, 16, 16), 1, (-1.0, 1.0))
     assert nothing(images, StepDraws(3, 5, index)) is images
 
 
 def test_deformation_is_refused_where_it_makes_no_sense() -> None:
     with pytest.raises(RecipeError, match="these are pictures"):
-        Deform(DeformSection(noise=1), (16, 16), 1, 1.0, (-1.0, 1.0))
-    with pytest.raises(RecipeError, match="could fold"):
-        Deform(DeformSection(elastic=8), (16, 16, 16), 1, 1.0, (-1.0, 1.0))
+        Deform(DeformSection(noise=1), (16, 16), 1, (-1.0, 1.0))
+    with pytest.raises(RecipeError, match="less than or equal to 0.4"):
+        load_recipe("lung-nodule-wgan-gp", ["training.deform.elastic=0.5"])

@@ -136,14 +136,21 @@ class AugmentSection(Section):
 class DeformSection(Section):
     """Real volumes are moved and deformed at random before they are shown, image and mask in one resampling.
 
-    The generator learns to draw such volumes. Lengths are voxels, so that they hold where the spacing is unknown.
+    The generator learns to draw such volumes. Nothing is in mm, so that it holds where the spacing is unknown.
     """
 
     rotation: float = Field(0.0, ge=0, le=180, description="largest angle about each axis in degrees")
     scaling: tuple[float, float] = Field((1.0, 1.0), description="size of what is shown")
-    elastic: float = Field(0.0, ge=0, description="largest displacement of a control point (7 an axis) in voxels")
+    elastic: float = Field(
+        0.0,
+        ge=0,
+        le=0.4,
+        description="largest displacement of a control point (7 an axis), of the distance between two",
+    )
     shift: float = Field(0.0, ge=0, description="largest displacement of the whole along each axis in voxels")
-    noise: float = Field(0.0, ge=0, description="largest standard deviation of added noise, in the unit of the data")
+    noise: float = Field(
+        0.0, ge=0, le=1, description="largest standard deviation of added noise, 1 being black to white"
+    )
 
     @field_validator("scaling")
     @classmethod

@@ -62,7 +62,7 @@ class BatchStream:
         self.purposes = {name: Draws(training.seed, name) for name in ("reals", "latents", "fakes", "soft", "symmetry")}
         size = tuple(reals.images.shape[2:])
         self.group = symmetry_group(training.symmetries, len(size), size)
-        self.deform = Deform(training.deform, size, int(reals.images.shape[1]), reals.scale, recipe.model.range)
+        self.deform = Deform(training.deform, size, int(reals.images.shape[1]), recipe.model.range)
         self.augmentation = None
         if training.augment.policy:
             self.augmentation = Augmentation(

@@ -10,12 +10,14 @@ from synthoma.errors import RecipeError
 from synthoma.settings import DeformSection
 from synthoma.transforms.deform import DeformationRanges, draw_deformation, resample_batch
 
+_CONTROL_POINTS = 7
+
 
 class Deform:
     """Changes real volumes [n, c, z, y, x] in the networks' range by draws keyed by update and sample number.
 
-    image_channels: those that get noise; a mask's distance, which comes after them, is moved only. scale: the networks'
-    unit for one unit of the data. Raises `RecipeError` for pictures, and for an elastic part that could fold.
+    image_channels: those that get noise; a mask's distance, which comes after them, is moved only. Raises `RecipeError` for
+    pictures.
     """
 
     def __init__(
@@ -23,10 +25,9 @@ class Deform:
         section: DeformSection,
         size: Sequence[int],
         image_channels: int,
-        scale: float,
         range: tuple[float, float],
     ) -> None:
-        self.section, self.channels, self.scale, self.range = section, image_channels, scale, range
+        self.section, self.channels, self.range = section, image_channels, range
         if not (section.moves or section.noise):
             return
         if len(size) != 3:
@@ -36,13 +37,10 @@ class Deform:
         self.ranges = DeformationRanges(
             rotation=(section.rotation,) * 3,
             scaling=section.scaling,
-            elastic=section.elastic,
+            elastic=section.elastic * min(size) / (_CONTROL_POINTS - 3),
+            control_points=_CONTROL_POINTS,
             shift=section.shift,
         )
-        try:
-            draw_deformation(self.ranges, StepDraws(0, 0, torch.zeros(1, dtype=torch.int64)), size)
-        except ValueError as error:
-            raise RecipeError(f"training.deform: {error}") from error
 
     def __call__(self, real: Tensor, draws: StepDraws) -> Tensor:
         """The same shape and memory format; without anything to do the same tensor."""
@@ -51,7 +49,8 @@ class Deform:
             moved, _ = resample_batch(real, None, parameters)
             real = torch.empty_like(real).copy_(moved)
         if self.section.noise:
-            strength = self.section.noise * self.scale * draws.uniform("deform noise strength").reshape(-1, 1, 1, 1, 1)
+            width = self.range[1] - self.range[0]
+            strength = self.section.noise * width * draws.uniform("deform noise strength").reshape(-1, 1, 1, 1, 1)
             normal = draws.normal("deform noise", (self.channels, *real.shape[2:]))
             noisy = real.clone()
             noisy[:, : self.channels] += strength * normal
