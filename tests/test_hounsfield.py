@@ -179,5 +179,5 @@ def test_real_volumes_are_deformed_by_sample_number() -> None:
 def test_deformation_is_refused_where_it_makes_no_sense() -> None:
     with pytest.raises(RecipeError, match="these are pictures"):
         Deform(DeformSection(noise=1), (16, 16), 1, (-1.0, 1.0))
-    with pytest.raises(RecipeError, match="less than or equal to 0.4"):
+    with pytest.raises(RecipeError, match=r"less than or equal to 0\.4"):
         load_recipe("lung-nodule-wgan-gp", ["training.deform.elastic=0.5"])
