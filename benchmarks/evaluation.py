@@ -3,11 +3,17 @@
 Ours against reference code in numpy and scipy (`sqrtm` for FD, whole kernel matrices for KID, distance matrices by
 scipy's `cdist` for PRDC, as the original packages compute them), in one process, in alternating order. Both give the
 same numbers; that is checked. Run: python benchmarks/evaluation.py [--repetitions 3]
+
+With --share N: what evaluating N synthetic against N test and 2 N training images of 64 px costs beyond taking their
+features, in processor time of one process, and the memory of a streamed FD for N and for 4 N vectors.
+Run: python benchmarks/evaluation.py --share 10000 [--weights FILE]
 """
 
 import argparse
+import resource
 import statistics
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -15,12 +21,18 @@ from pathlib import Path
 
 import numpy as np
 from scipy import linalg
+from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 
+from synthoma.evaluation.fidelity import evaluate_fidelity
+from synthoma.evaluation.imagesets import ImageSet
+from synthoma.metrics.frechet import Moments, fd_from_moments
 from synthoma.metrics.pair import Pair
+from synthoma.recipe import EvaluationSection
 from synthoma.run import environment, write_json
 
 RESULTS = Path(__file__).parent / "results" / "evaluation.json"
+SHARE = Path(__file__).parent / "results" / "evaluation_share.json"
 NEIGHBOURS = 5
 Numbers = dict[str, float]
 
@@ -78,12 +90,72 @@ def timed(function: Callable[[np.ndarray, np.ndarray], Numbers], x: np.ndarray, 
     return time.perf_counter() - start, numbers
 
 
+def make_images(n: int, seed: int) -> ImageSet:
+    """Smoothed noise in three colours, 64 px, two classes, two images a patient."""
+    rng = np.random.default_rng(seed)
+    images = np.empty((n, 3, 64, 64), dtype=np.uint8)
+    for start in range(0, n, 500):
+        noise = gaussian_filter(rng.standard_normal((min(500, n - start), 3, 64, 64)), (0, 0, 2, 2), mode="wrap")
+        images[start : start + 500] = np.clip(128 + 250 * noise, 0, 255)
+    groups = np.array([f"{seed}-{i // 2}" for i in range(n)])
+    return ImageSet(images, np.arange(n) // 2 % 2, ["a", "b"], groups, f"benchmark/{seed}/{n}")
+
+
+def share_beyond_features(n: int, weights: list[Path]) -> dict[str, float]:
+    """Processor seconds of a whole evaluation, and of it those that features take: by evaluating twice, with a cache."""
+    sets = make_images(n, 0), make_images(n, 1), make_images(2 * n, 2)
+    section = EvaluationSection(spaces=["randconv"])
+    seconds = []
+    with tempfile.TemporaryDirectory() as cache:
+        for _ in range(2):  # the second time features come from the cache
+            start = time.process_time()
+            evaluate_fidelity(*sets, section, cache=Path(cache), weights=weights)
+            seconds.append(time.process_time() - start)
+    whole, rest = seconds
+    return {"images": n, "whole": whole, "beyond features": rest, "share": rest / whole}
+
+
+def streamed_fd_memory(n: int, dimension: int = 512) -> float:
+    """Peak MiB that FD of two streams of n vectors takes beyond what was there before."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    sides = [Moments(dimension), Moments(dimension)]
+    for block in range(n // 500):
+        for side, moments in enumerate(sides):
+            moments.add(make_features(500, dimension, 2 * block + side, 0.0))
+    fd_from_moments(*sides)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def measure_share(arguments: argparse.Namespace) -> None:
+    n = arguments.share
+    # The peak of a process never falls: the smaller one first, then what four times as many take beyond it.
+    memory = {f"{count} vectors": streamed_fd_memory(count) for count in (n, 4 * n)}
+    found = share_beyond_features(n, arguments.weights or [])
+    print(f"whole {found['whole']:.1f} s, beyond features {found['beyond features']:.1f} s: {found['share']:.0%}")
+    print("streamed FD, peak beyond what was there: " + ", ".join(f"{k} {v:.0f} MiB" for k, v in memory.items()))
+    write_json(
+        SHARE,
+        {
+            "what": "evaluate_fidelity of N + N images (2 N for training) at 64 px; share of processor time beyond features",
+            "command": f"python benchmarks/evaluation.py --share {n}",
+            "seconds": found,
+            "streamed fd, MiB": memory,
+            "environment": environment(),
+        },
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--dimension", type=int, default=2048)
+    parser.add_argument("--share", type=int, default=0, metavar="N")
+    parser.add_argument("--weights", type=Path, action="append")
     arguments = parser.parse_args()
+    if arguments.share:
+        measure_share(arguments)
+        return
     x = make_features(arguments.images, arguments.dimension, 0, shift=0.1)
     y = make_features(arguments.images, arguments.dimension, 1, shift=0.0)
     seconds: dict[str, list[float]] = {"ours": [], "reference": []}

@@ -24,7 +24,7 @@ from synthoma.recipe import EvaluationSection
 from synthoma.transforms.degrade import add_noise, gaussian_blur
 
 SECTION = EvaluationSection(subsamples=10, floors=2)
-METRICS = ("kid", "fd", "precision", "recall", "density", "coverage", "inception_score")
+METRICS = ("kid", "fd", "fd_infinity", "precision", "recall", "density", "coverage", "vendi", "inception_score")
 
 
 def textures(n: int, seed: int, channels: int = 1, size: int = 32, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -78,7 +78,7 @@ def test_kid_and_fd_rise_with_blur_noise_and_dropped_modes(damage: str) -> None:
 
 def test_result_has_the_form_that_reports_read() -> None:
     result = evaluate_fidelity(image_set(240, 0), image_set(200, 1), image_set(480, 2), SECTION)
-    assert set(result) == {"schema", "protocol", "reference", "counts", "spaces", "warnings"}
+    assert set(result) == {"schema", "protocol", "reference", "counts", "spaces", "warnings", "appearance"}
     assert result["schema"] == 1
     assert result["counts"]["groups_test"] == 200
     assert set(result["spaces"]) == {"randconv", "pca"}

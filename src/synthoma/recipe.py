@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from synthoma.ct_settings import CtSection
 from synthoma.errors import RecipeError, nearest_name_hint
 from synthoma.family_defaults import with_family_defaults
+from synthoma.gate_settings import GateSection
 from synthoma.settings import ModelSection, Section, TrainingSection
 from synthoma.slide_settings import SlidesSection
 
@@ -153,6 +154,7 @@ class Recipe(Section):
     model: ModelSection = ModelSection()
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
+    gate: GateSection = GateSection()
 
     @model_validator(mode="before")
     @classmethod

@@ -1,6 +1,7 @@
 """The commands put together, and what happens when one fails.
 
-Exit codes: 0 fine, 1 an error that is told in words, 2 wrong usage, 130 interrupted.
+Exit codes: 0 fine, 1 an error that is told in words, 2 wrong usage, 3 an audit that found copies, a gate that says no, or a comparison
+that says worse, 130 interrupted.
 """
 
 import sys
@@ -8,7 +9,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from synthoma.cli import augment, compare, data, evaluate, generate, info, marks, slides, train
+from synthoma.cli import audit, augment, compare, data, evaluate, gate, generate, info, marks, slides, train
 from synthoma.cli.console import error_console
 from synthoma.errors import Interrupted, SynthomaError
 
@@ -20,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (train, data, slides, marks, augment, generate, evaluate, compare, info):
+for module in (train, data, slides, marks, augment, generate, evaluate, audit, gate, compare, info):
     module.register(app)
 
 

@@ -60,19 +60,26 @@ def evaluate(
 
 def report(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
+    pdf: Annotated[
+        bool, typer.Option("--pdf", help="Print report.html to report.pdf too; takes Chromium, Chrome or Edge.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write report.html (no real image in it) and private/report.html from the run's files.
 
-    Example: `synthoma report runs/skin`
+    Example: `synthoma report runs/skin --pdf`
     """
+    from synthoma.report.pdf import write_pdf
     from synthoma.workflow import report_run
 
     public, private = report_run(run)
+    printed = write_pdf(public, public.with_suffix(".pdf")) if pdf else None
     if as_json:
-        print_json({"report": str(public), "private": str(private)})
-    else:
-        console.print(f"Report: {public}\nWith real images, for your eyes only: {private}", soft_wrap=True)
+        print_json({"report": str(public), "private": str(private), **({"pdf": str(printed)} if printed else {})})
+        return
+    console.print(f"Report: {public}\nWith real images, for your eyes only: {private}", soft_wrap=True)
+    if printed is not None:
+        console.print(f"PDF: {printed}", soft_wrap=True)
 
 
 def _print_table(result: dict[str, Any]) -> None:

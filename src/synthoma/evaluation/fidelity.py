@@ -1,6 +1,7 @@
 """How far synthetic images are from real ones of patients that the generator never saw: fidelity.json."""
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +12,25 @@ from numpy.typing import NDArray
 from synthoma.dataset import Dataset
 from synthoma.draws import Draws
 from synthoma.errors import EvaluationError
-from synthoma.evaluation.features import cached_features
+from synthoma.evaluation.appearance import Appearance, appearance_json
+from synthoma.evaluation.checks import check_sets, class_names, image_digests, warnings_of, withheld_reason
 from synthoma.evaluation.folders import holds_synthetic_images, image_set_from_path
 from synthoma.evaluation.imagesets import ImageSet, image_set_from_dataset, pixel_hash
-from synthoma.evaluation.protocol import Protocol, make_protocol
-from synthoma.metrics.estimate import Estimate, Withheld
-from synthoma.metrics.estimation import METRICS, Degraded, Plan, Sample, estimate_all
+from synthoma.evaluation.protocol import make_protocol
+from synthoma.evaluation.slicewise import METRICS as SLICE_METRICS
+from synthoma.evaluation.slicewise import PLANES, middle_slices
+from synthoma.evaluation.spaces import Space
+from synthoma.metrics.estimation import METRICS
 from synthoma.metrics.resampling import draw_rows, number_groups
-from synthoma.networks.features import Extractor, Measured, build_extractor, load_extractor
+from synthoma.networks.features import Extractor, build_extractor, load_extractor
 from synthoma.recipe import EvaluationSection
 from synthoma.transforms.degrade import gaussian_blur
 
 SCHEMA = 1
 BLUR_AT_64 = 1.5  # px: standard deviation of the yardstick's blur in images of 64 px, scaled with the shortest side
-FEW_GROUPS = 10
 _BATCH = 64
 
 Progress = Callable[[int, int], None]
-Result = Estimate | Withheld
 
 
 def evaluate_fidelity(
@@ -39,39 +41,41 @@ def evaluate_fidelity(
     *,
     cache: Path | None = None,
     weights: Sequence[Path] = (),
+    replicas: Sequence[ImageSet] = (),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """All fidelity metrics in each feature space, over all images and by class, as JSON-able values.
+    """All fidelity metrics in each feature space and of appearance, over all images and by class, as JSON-able values.
 
-    `test` and `train` share no group. Features are kept in `cache`. `progress(done, total)` counts steps.
-    Raises `EvaluationError` where the sets do not fit together.
+    `test` and `train` share no group. `replicas` are further sets of the same generator under other seeds; their values
+    stand beside those of `synthetic`. Volumes are measured on three planes too. Features are kept in `cache`.
+    `progress(done, total)` counts steps. Raises `EvaluationError` where the sets do not fit together.
     """
-    _check(synthetic, test, train)
-    extractors = _extractors(train, section, weights)
-    rows = _degraded_rows(test, train, section.seed)
+    for made in (synthetic, *replicas):
+        check_sets(made, test, train)
+    reason = withheld_reason(test, train)
+    extractors = _extractors(train, section, weights) if reason is None else _nameless(train, section)
+    in_slices = _slice_spaces(train, section, weights) if reason is None else {}
     sigma = BLUR_AT_64 * min(test.shape[1:]) / 64
     what = f"real training images after a Gaussian blur of {sigma:.3g} px, against the same test images"
     protocol = make_protocol(synthetic, test, train, section, extractors, what)
-    reason = _no_reference(test, train)
-    names = _class_names(synthetic, test)
-    blurred = _blurred(train.take(rows), sigma) if reason is None else None
-    done, total = 0, len(extractors) * (len(names) + 2)
+    names = class_names(synthetic, test)
+    parts = ["", *names]
+    counter = _Counter(progress, (len(extractors) + len(in_slices) + (reason is None)) * (len(parts) + 1))
+    sets = {"synthetic": synthetic, "test": test, "train": train}
+    if reason is None:
+        sets["blurred"] = _blurred(train.take(_degraded_rows(test, train, section.seed)), sigma)
     spaces = {}
     for name, extractor in extractors.items():
-        space = _Space(extractor, protocol, section, what)
-        if blurred is not None:
-            space.take(synthetic, test, train, blurred, cache)
-        results: dict[str, dict[str, Result]] = {}
-        for part in ("", *names):
-            done += 1
-            if progress:
-                progress(done, total)
-            results[part] = {m: Withheld(reason) for m in METRICS} if reason else space.estimates(part or None)
-        done += 1
-        if progress:
-            progress(done, total)
-        spaces[name] = _space_json(extractor, results)
-    return {
+        space = Space(extractor, protocol, section, what, tuple(METRICS))
+        if reason is None:
+            space.take(sets, replicas, cache)
+        spaces[name] = space.to_json(counter.over(parts), reason)
+    for (plane, name), extractor in in_slices.items():
+        space = Space(extractor, protocol, section, what, SLICE_METRICS, plane)
+        cut = [middle_slices(made, plane) for made in replicas]
+        space.take({which: middle_slices(images, plane) for which, images in sets.items()}, cut, cache)
+        spaces[f"{name}_{plane}"] = space.to_json(counter.over(parts), None)
+    result = {
         "schema": SCHEMA,
         "protocol": protocol.to_json(),
         "reference": "test",
@@ -83,8 +87,13 @@ def evaluate_fidelity(
             "groups_train": len(np.unique(train.groups)),
         },
         "spaces": spaces,
-        "warnings": _warnings(synthetic, test, names, reason),
+        "warnings": warnings_of(synthetic, test, names, reason),
     }
+    if reason is None:
+        appearance = Appearance(sets, protocol, section, what)
+        measured = {part: appearance.estimates(part or None) for part in counter.over(parts)}
+        result["appearance"] = appearance_json(appearance, measured, replicas)
+    return result
 
 
 def evaluate_folders(
@@ -124,7 +133,11 @@ def evaluate_folders(
 
 
 def split_in_halves(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Two halves of whole groups, about equal in images; which group goes where follows from pixels, not from names."""
+    """Two halves of whole groups, about equal in images; which group goes where follows from pixels, not from names.
+
+    Groups that hold the same image stay together, as one group: it would be in both halves otherwise.
+    """
+    images = _merged(images)
     numbers = number_groups(images.groups).numpy()
     firsts: dict[int, str] = {}
     for number, image in zip(numbers, images.images, strict=True):
@@ -142,64 +155,26 @@ def split_in_halves(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
     return images.take(first), images.take(second)
 
 
-class _Space:
-    """One feature space: the features of all sets, and the estimates of each class from them."""
+def _merged(images: ImageSet) -> ImageSet:
+    """The set with groups that share an image made one."""
+    digests = image_digests(images)
+    leader: dict[str, str] = {}
 
-    def __init__(self, extractor: Extractor, protocol: Protocol, section: EvaluationSection, what: str) -> None:
-        self.extractor, self.what = extractor, what
-        self.plan = Plan(section.subsamples, section.floors, section.seed, protocol.in_space(extractor))
-        self.sets: dict[str, tuple[ImageSet, Measured]] = {}
+    def root(name: str) -> str:
+        while leader.get(name, name) != name:
+            name = leader[name]
+        return name
 
-    def take(self, synthetic: ImageSet, test: ImageSet, train: ImageSet, blurred: ImageSet, cache: Path | None) -> None:
-        """Features of all sets; values mean the same in all of them, what they mean in the test set."""
-        for name, images in (("synthetic", synthetic), ("test", test), ("train", train), ("blurred", blurred)):
-            self.sets[name] = images, cached_features(images, self.extractor, cache, test.range)
-
-    def estimates(self, part: str | None) -> dict[str, Result]:
-        """All metrics over all images, or those of one class."""
-        samples = {name: self._sample(name, part) for name in self.sets}
-        degraded = Degraded(samples["blurred"], self.what)
-        return estimate_all(
-            tuple(METRICS), samples["synthetic"], samples["test"], samples["train"], self.plan, degraded
-        )
-
-    def _sample(self, name: str, part: str | None) -> Sample:
-        images, measured = self.sets[name]
-        rows = np.arange(len(images), dtype=np.int64) if part is None else images.rows_of(part)
-        probabilities = None if measured.probabilities is None else measured.probabilities[rows]
-        groups = None if name == "synthetic" else images.groups[rows].tolist()
-        return Sample.of(measured.features[rows], groups, probabilities)
-
-
-def _check(synthetic: ImageSet, test: ImageSet, train: ImageSet) -> None:
-    """Refuse sets that cannot be compared, and a test set that shares patients with the training set."""
-    for other in (synthetic, train):
-        if other.shape != test.shape:
-            raise EvaluationError(
-                f"the images differ in shape: {_shape(other)} and {_shape(test)}. Metrics compare images of one "
-                "size and number of channels; prepare the real images at the synthetic images' size (synthoma prepare), and "
-                "give the dataset."
-            )
-    if len(synthetic) and synthetic.images.dtype != test.images.dtype:
-        raise EvaluationError(
-            f"the synthetic images are {synthetic.images.dtype}, the real ones {test.images.dtype}: their values "
-            "do not mean the same. Export both in one encoding."
-        )
-    if np.intersect1d(test.groups, train.groups).size:
-        raise EvaluationError(
-            "some patients or groups are in both the training and the test images; prepare the data again."
-        )
-    if len(synthetic) == 0:
-        raise EvaluationError("there are no synthetic images to measure.")
-
-
-def _shape(images: ImageSet) -> str:
-    channels, *size = images.shape
-    return f"{' x '.join(str(n) for n in size)} with {channels} channel{'s' if channels > 1 else ''}"
+    owner: dict[bytes, str] = {}
+    for digest, group in zip(digests, images.groups.tolist(), strict=True):
+        first, second = root(owner.setdefault(digest, group)), root(group)
+        leader[max(first, second)] = min(first, second)
+    groups = np.array([root(group) for group in images.groups.tolist()], dtype=np.str_)
+    return dataclasses.replace(images, groups=groups)
 
 
 def _extractors(train: ImageSet, section: EvaluationSection, weights: Sequence[Path]) -> dict[str, Extractor]:
-    """The spaces of the recipe by name, then those of the weights files."""
+    """The spaces of the recipe by name, then those of the weights files, which take no volumes (see `_slice_spaces`)."""
     channels, dim = train.shape[0], len(train.shape) - 1
     reference = train.images if len(train) >= 3 else None
     result: dict[str, Extractor] = {}
@@ -208,28 +183,68 @@ def _extractors(train: ImageSet, section: EvaluationSection, weights: Sequence[P
             result[name] = build_extractor(
                 name, channels, dim, reference=reference, value_range=train.range, reference_key=train.content
             )
+    for extractor in _pretrained(weights) if dim == 2 else []:
+        result[extractor.name] = extractor
+    return result
+
+
+def _slice_spaces(
+    train: ImageSet, section: EvaluationSection, weights: Sequence[Path]
+) -> dict[tuple[str, str], Extractor]:
+    """(plane, space) -> extractor for the middle slices of volumes: random features, and those of the weights files."""
+    if len(train.shape) != 4 or len(train) < 3:
+        return {}
+    result: dict[tuple[str, str], Extractor] = {}
+    pretrained = _pretrained(weights)
+    for plane in PLANES:
+        slices = middle_slices(train, plane)
+        if "randconv" in section.spaces and min(slices.shape[1:]) >= 4:
+            result[plane, "randconv"] = build_extractor(
+                "randconv",
+                slices.shape[0],
+                2,
+                reference=slices.images,
+                value_range=slices.range,
+                reference_key=slices.content,
+            )
+        result |= {(plane, extractor.name): extractor for extractor in pretrained}
+    return result
+
+
+def _pretrained(weights: Sequence[Path]) -> list[Extractor]:
+    """The spaces of the weights files, each once."""
+    result: dict[str, Extractor] = {}
     for path in weights:
         extractor = load_extractor(path)
         if extractor.name in result:
             raise EvaluationError(f"{path} is a second file with weights of {extractor.title}; give one.")
         result[extractor.name] = extractor
-    return result
+    return list(result.values())
 
 
-def _no_reference(test: ImageSet, train: ImageSet) -> str | None:
-    """Why there is nothing independent to compare with, or None."""
-    if len(test) and len(train):
-        return None
-    return (
-        "there is no independent test set: the data have too few patients or groups for any to be kept apart from training "
-        "(a class is split from three on)"
-    )
+def _nameless(train: ImageSet, section: EvaluationSection) -> dict[str, Extractor]:
+    """The random features alone, not fitted to anything: what stands for the spaces when nothing can be measured."""
+    channels, dim = train.shape[0], len(train.shape) - 1
+    return {name: build_extractor(name, channels, dim) for name in section.spaces if name != "pca"}
 
 
-def _class_names(synthetic: ImageSet, test: ImageSet) -> list[str]:
-    """Classes to report by themselves: those of the real images, where both sides have labels."""
-    labelled = bool((synthetic.labels >= 0).any()) and bool((test.labels >= 0).any())
-    return list(test.classes) if labelled and len(test.classes) > 1 else []
+class _Counter:
+    """Counts parts that are done, for whoever watches."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def over(self, parts: Sequence[str]) -> Iterator[str]:
+        """The parts of one space, each counted when its turn comes, and the space when all are done."""
+        for part in parts:
+            self._count()
+            yield part
+        self._count()
+
+    def _count(self) -> None:
+        self.done += 1
+        if self.progress:
+            self.progress(self.done, self.total)
 
 
 def _degraded_rows(test: ImageSet, train: ImageSet, seed: int) -> NDArray[np.int64]:
@@ -254,37 +269,3 @@ def _blurred(images: ImageSet, sigma: float) -> ImageSet:
         result[start : start + _BATCH] = np.rint(values) if whole else values
     content = f"{images.content}/blur/{sigma:.6g}"
     return ImageSet(result, images.labels, images.classes, images.groups, content, images.value_range, images.rows)
-
-
-def _space_json(extractor: Extractor, results: Mapping[str, Mapping[str, Result]]) -> dict[str, Any]:
-    def plain(part: Mapping[str, Result]) -> dict[str, Any]:
-        return {metric: value.to_json() for metric, value in part.items()}
-
-    return {
-        "title": extractor.title,
-        "dimension": extractor.dimension,
-        "licence": extractor.licence,
-        "preprocessing": extractor.preprocessing,
-        # "FID" is the name of this distance with one network only; a number under that name will be compared.
-        "fd_name": "FID" if extractor.is_fid_inception else f"FD ({extractor.name})",
-        "all": plain(results[""]),
-        "classes": {name: plain(part) for name, part in results.items() if name},
-    }
-
-
-def _warnings(synthetic: ImageSet, test: ImageSet, names: Sequence[str], reason: str | None) -> list[str]:
-    """What a reader must know before reading the numbers."""
-    if reason:
-        return [reason[0].upper() + reason[1:] + "."]
-    warnings = []
-    groups = len(np.unique(test.groups))
-    if groups < FEW_GROUPS:
-        warnings.append(
-            f"The test images come from {groups} patients or groups only: the intervals are wide for that reason."
-        )
-    if not names and len(test.classes) > 1:
-        warnings.append("The synthetic images have no labels: there are no numbers by class.")
-    missing = [name for name in names if len(synthetic.rows_of(name)) == 0]
-    if missing:
-        warnings.append(f"No synthetic image of {', '.join(missing)}.")
-    return warnings

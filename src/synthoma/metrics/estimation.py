@@ -5,7 +5,7 @@ value depends on the number of images (all but KID) take as many synthetic image
 averaged over several draws; else a large synthetic set would look better than real images do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -13,94 +13,37 @@ import torch
 from torch import Tensor
 
 from synthoma.errors import EvaluationError
-from synthoma.metrics.arrays import Matrix, as_matrix
-from synthoma.metrics.estimate import Direction, Estimate, Floor, Withheld, Yardstick
+from synthoma.metrics.estimate import Estimate, Floor, Withheld, Yardstick
 from synthoma.metrics.inception_score import inception_score
 from synthoma.metrics.pair import Pair
 from synthoma.metrics.prdc import NEIGHBOURS
 from synthoma.metrics.resampling import draw_rows, half_samples, interval, number_groups, permutation
-
-MAX_IMAGES = 4000  # a side: more are subsampled by whole groups, which bounds the memory of kernel matrices
-LEAST_GROUPS = 4  # half of them are two, the fewest that KID can tell apart
-INCEPTION_SCORE_CAVEAT = (
-    "The Inception Score compares nothing with real images, and its classes are those of photographs. It is given for "
-    "comparison with older papers only."
+from synthoma.metrics.samples import (
+    LEAST_GROUPS,
+    MAX_IMAGES,
+    METRICS,
+    Degraded,
+    Metric,
+    Plan,
+    Sample,
+    Statistic,
+    known_metrics,
+    least_images_of,
+    why_withheld,
 )
 
-
-@dataclass(frozen=True)
-class Metric:
-    """What is known of a metric: which way is better, images it needs a side, the range of its values."""
-
-    name: str
-    direction: Direction
-    least: int
-    low: float
-    high: float
-
-
-METRICS = {
-    metric.name: metric
-    for metric in (
-        Metric("kid", "lower", 16, -float("inf"), float("inf")),
-        Metric("fd", "lower", 50, 0.0, float("inf")),
-        Metric("precision", "higher", 50, 0.0, 1.0),
-        Metric("recall", "higher", 50, 0.0, 1.0),
-        Metric("density", "higher", 50, 0.0, float("inf")),
-        Metric("coverage", "higher", 50, 0.0, 1.0),
-        Metric("inception_score", "higher", 50, 1.0, float("inf")),
-    )
-}
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Images as a metric sees them: features [n, d], groups numbered from 0 [n], class probabilities [n, c] or None."""
-
-    features: Tensor
-    groups: Tensor
-    probabilities: Tensor | None = None
-
-    @classmethod
-    def of(
-        cls, features: Matrix, groups: Sequence[object] | None = None, probabilities: Matrix | None = None
-    ) -> "Sample":
-        """A sample from arrays; without `groups` each image is its own."""
-        matrix = as_matrix(features, "features")
-        numbers = torch.arange(len(matrix)) if groups is None else number_groups(groups)
-        if len(numbers) != len(matrix):
-            raise EvaluationError(f"{len(matrix)} feature vectors but {len(numbers)} groups.")
-        return cls(matrix, numbers, None if probabilities is None else as_matrix(probabilities, "probabilities"))
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    @property
-    def group_count(self) -> int:
-        return len(torch.unique(self.groups))
-
-    def take(self, rows: Tensor) -> "Sample":
-        """The sample of some rows, its groups numbered anew."""
-        probabilities = None if self.probabilities is None else self.probabilities[rows]
-        return Sample(self.features[rows], number_groups(self.groups[rows]), probabilities)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How estimates are made: half-samples for an interval, training draws for a floor, seed, protocol hash."""
-
-    subsamples: int = 100
-    floors: int = 5
-    seed: int = 0
-    protocol: str = "unspecified"
-
-
-@dataclass(frozen=True)
-class Degraded:
-    """Degraded training images, and what was done to them."""
-
-    sample: Sample
-    what: str
+__all__ = [
+    "LEAST_GROUPS",
+    "MAX_IMAGES",
+    "METRICS",
+    "Degraded",
+    "Plan",
+    "Sample",
+    "Statistic",
+    "estimate",
+    "estimate_all",
+    "point_values",
+]
 
 
 @dataclass(frozen=True)
@@ -130,36 +73,69 @@ def estimate_all(
     train: Sample,
     plan: Plan | None = None,
     degraded: Degraded | None = None,
+    statistics: Mapping[str, Statistic] | None = None,
 ) -> dict[str, Estimate | Withheld]:
-    """Several metrics at once, which share the products of features; the same numbers as one by one."""
-    plan = plan or Plan()
-    unknown = set(metrics) - set(METRICS)
-    if unknown:
-        raise EvaluationError(f"unknown metric {sorted(unknown)}; known: {', '.join(METRICS)}.")
+    """Several metrics at once, which share the products of features; the same numbers as one by one.
+
+    statistics: further metrics by name, for samples whose rows are not features of a network (histograms, measures).
+    """
+    plan, known = plan or Plan(), known_metrics(metrics, statistics)
     synthetic, test = _bounded(synthetic, plan, "synthetic"), _bounded(test, plan, "test")
     matched = min(len(synthetic), len(test), len(train) // 2)
-    reasons = {name: _reason(METRICS[name], synthetic, test, train, matched) for name in metrics}
+    reasons = {name: why_withheld(known[name], synthetic, test, train, matched) for name in metrics}
     due = [name for name in metrics if reasons[name] is None]
     result: dict[str, Estimate | Withheld] = {name: Withheld(reason) for name, reason in reasons.items() if reason}
     if due:
         rows = [draw_rows(train.groups, matched, plan.seed, "floor", step) for step in range(plan.floors)]
-        result |= _Estimator(synthetic, test, [train.take(chosen) for chosen in rows], plan, degraded).estimates(due)
+        floors = [train.take(chosen) for chosen in rows]
+        result |= _Estimator(synthetic, test, floors, plan, degraded, known).estimates(due)
     return {name: result[name] for name in metrics}
+
+
+def point_values(
+    metrics: Sequence[str],
+    synthetic: Sample,
+    test: Sample,
+    train: Sample,
+    plan: Plan | None = None,
+    statistics: Mapping[str, Statistic] | None = None,
+) -> dict[str, float]:
+    """The values alone that `estimate_all` would give, without those that it would withhold for their numbers of images.
+
+    For what is measured many times, such as one model's images of several generation seeds: cheaper by the half-samples.
+    """
+    plan, known = plan or Plan(), known_metrics(metrics, statistics)
+    synthetic, test = _bounded(synthetic, plan, "synthetic"), _bounded(test, plan, "test")
+    matched = min(len(synthetic), len(test), len(train) // 2)
+    due = [name for name in metrics if why_withheld(known[name], synthetic, test, train, matched) is None]
+    if not due:
+        return {}
+    stand_in = synthetic.take(torch.arange(matched))  # floors decide nothing but the number of images
+    values = _Estimator(synthetic, test, [stand_in] * plan.floors, plan, None, known).values(due)
+    return {name: values[name] for name in due}
 
 
 class _Estimator:
     """The sets of one comparison, cut so that all sides that are compared have the same number of images."""
 
     def __init__(
-        self, synthetic: Sample, test: Sample, floors: Sequence[Sample], plan: Plan, degraded: Degraded | None
+        self,
+        synthetic: Sample,
+        test: Sample,
+        floors: Sequence[Sample],
+        plan: Plan,
+        degraded: Degraded | None,
+        known: Mapping[str, Statistic | Metric],
     ) -> None:
         self.synthetic, self.test, self.floors, self.plan, self.degraded = synthetic, test, floors, plan, degraded
+        self.known = known
         self.matched = len(floors[0])
         self.floor_groups = min(floor.group_count for floor in floors)
         # Draws of `matched` synthetic images, taken in turn from one random order, use as many of them as there are.
         order = permutation(len(synthetic), plan.seed, "synthetic", 0)
         steps = torch.arange(self.matched)
-        self.draws = [order[(steps + draw * self.matched) % len(order)] for draw in range(plan.floors)]
+        draws = plan.floors if self.matched < len(order) else 1  # they would all be the same images
+        self.draws = [order[(steps + draw * self.matched) % len(order)] for draw in range(draws)]
         self.halves = half_samples(test.group_count, plan.subsamples, plan.seed, "test")
 
     def estimates(self, names: Sequence[str]) -> dict[str, Estimate | Withheld]:
@@ -172,12 +148,29 @@ class _Estimator:
             reason = "groups differ so much in size that half of them can hold too few images for an interval"
             result |= {name: Withheld(reason) for name in names if name != "kid"}
         due = [name for name in names if name not in result]
-        two_sample = [name for name in due if name != "inception_score"]
+        two_sample = [name for name in due if not self._is_one_sample(name)]
         if two_sample:
             result |= self._against_test(two_sample)
-        if "inception_score" in due:
-            result["inception_score"] = self._inception_score()
+        return result | {name: self._one_sample(name) for name in due if self._is_one_sample(name)}
+
+    def values(self, names: Sequence[str]) -> dict[str, float]:
+        """The values alone."""
+        result: dict[str, float] = {}
+        two_sample = [name for name in names if not self._is_one_sample(name)]
+        if two_sample:
+            result |= self._measure(two_sample, self._pair(self.synthetic), self.draws, 0).values
+        for name in names:
+            if self._is_one_sample(name):
+                result[name] = fmean(self._score(name, self.synthetic, rows) for rows in self.draws)
         return result
+
+    def _is_one_sample(self, name: str) -> bool:
+        known = self.known[name]
+        return known.one_sample if isinstance(known, Statistic) else name == "inception_score"
+
+    def _metric(self, name: str) -> Metric:
+        known = self.known[name]
+        return known.metric if isinstance(known, Statistic) else known
 
     def _smallest_half(self) -> int:
         """Fewest images that a half-sample of test or floor groups holds."""
@@ -191,7 +184,7 @@ class _Estimator:
         pair = self._pair(self.synthetic)
         ours = self._measure(names, pair, self.draws, self.plan.subsamples)
         share = -(-self.plan.subsamples // len(self.floors))
-        floors = [self._measure(names, self._pair(floor), None, share) for floor in self.floors]
+        floors = [self._measure(names, self._pair(floor), None, share, len(self.floors)) for floor in self.floors]
         yardsticks = self._yardsticks(names)
         result: dict[str, Estimate | Withheld] = {}
         for name in names:
@@ -199,53 +192,79 @@ class _Estimator:
             spread = [v - fmean(floor.replicates[name]) for floor in floors for v in floor.replicates[name]]
             value = fmean(floor.values[name] for floor in floors)
             groups = min(self.floor_groups, self.test.group_count)
-            floor = Floor(value, *_clip(METRICS[name], *interval(value, spread, groups)), draws=len(floors))
+            if self._metric(name).half_samples is not None:  # few: the centres that were taken off count
+                free = len(spread) - len(floors)
+                spread = [v * ((len(spread) - 1) / free) ** 0.5 for v in spread]
+                groups = min(groups, free + 1)
+            floor = Floor(value, *_clip(self._metric(name), *interval(value, spread, groups)), draws=len(floors))
             used = len(self.synthetic) if name == "kid" else self.matched
             result[name] = self._build(
                 name, ours.values[name], ours.replicates[name], used, floor, yardsticks.get(name)
             )
         return result
 
-    def _inception_score(self) -> Estimate:
+    def _one_sample(self, name: str) -> Estimate:
         """One-sample: real test images, as many as synthetic ones, give the floor."""
         real = self.test.take(draw_rows(self.test.groups, self.matched, self.plan.seed, "inception score", 0))
-        ours = self._scores(self.synthetic, self.draws)
-        theirs = self._scores(real, [torch.arange(len(real))])
-        value = theirs.values["inception_score"]
-        limits = interval(value, theirs.replicates["inception_score"], real.group_count)
-        floor = Floor(value, *_clip(METRICS["inception_score"], *limits))
-        name = "inception_score"
-        return self._build(name, ours.values[name], ours.replicates[name], self.matched, floor, None)
+        value, replicates = self._scores(name, self.synthetic, self.draws)
+        on_real, spread = self._scores(name, real, [torch.arange(len(real))])
+        groups = self._degrees(name, real.group_count, spread)
+        floor = Floor(on_real, *_clip(self._metric(name), *interval(on_real, spread, groups)))
+        yardstick = None
+        if self.degraded is not None and self._fits(name, self.degraded.sample):
+            sample = self._degraded_sample(self.degraded)
+            yardstick = Yardstick(self._score(name, sample, torch.arange(len(sample))), self.degraded.what)
+        return self._build(name, value, replicates, self.matched, floor, yardstick)
 
-    def _scores(self, sample: Sample, draws: Sequence[Tensor]) -> _Measured:
-        probabilities = sample.probabilities
-        if probabilities is None:
+    def _scores(self, name: str, sample: Sample, draws: Sequence[Tensor]) -> tuple[float, list[float]]:
+        value = fmean(self._score(name, sample, rows) for rows in draws)
+        halves = self._halves_of(sample.groups, draws, self._repetitions(name, self.plan.subsamples), "score")
+        return value, [self._score(name, sample, rows) for rows in halves]
+
+    def _score(self, name: str, sample: Sample, rows: Tensor) -> float:
+        known = self.known[name]
+        if isinstance(known, Statistic):
+            return known.of(sample.features[rows])
+        if sample.probabilities is None:
             raise EvaluationError("the Inception Score needs class probabilities, which this feature space has not.")
-        values = fmean(inception_score(probabilities[rows]) for rows in draws)
-        halves = self._halves_of(sample.groups, draws, self.plan.subsamples, "score")
-        replicates = [inception_score(probabilities[rows]) for rows in halves]
-        return _Measured({"inception_score": values}, {"inception_score": replicates})
+        return inception_score(sample.probabilities[rows])
+
+    def _repetitions(self, name: str, planned: int, sets: int = 1) -> int:
+        """Half-samples of one of `sets` sets for this metric's interval."""
+        most = self._metric(name).half_samples
+        return planned if most is None else min(planned, max(2, -(-most // sets)))
+
+    def _degrees(self, name: str, groups: int, replicates: Sequence[float]) -> int:
+        """What counts as number of groups in Student's t, where a few half-samples tell the spread."""
+        return groups if self._metric(name).half_samples is None else min(groups, len(replicates))
 
     def _pair(self, left: Sample) -> Pair:
         return Pair(left.features, self.test.features, left.groups, self.test.groups)
 
-    def _measure(self, names: Sequence[str], pair: Pair, draws: Sequence[Tensor] | None, repetitions: int) -> _Measured:
-        """Values and half-sample replicates of x against the test set; `draws`: rows of x that enter biased metrics."""
+    def _measure(
+        self, names: Sequence[str], pair: Pair, draws: Sequence[Tensor] | None, repetitions: int, sets: int = 1
+    ) -> _Measured:
+        """Values and half-sample replicates of x against the test set.
+
+        draws: rows of x that enter biased metrics. sets: this x is one of so many whose replicates are put together.
+        """
         draws = [torch.arange(len(pair.x))] if draws is None else draws
         values: dict[str, float] = {}
         replicates: dict[str, list[float]] = {name: [] for name in names}
         halves = self.halves[:repetitions]
         if "kid" in names:
-            chosen = half_samples(int(pair.groups_x.max()) + 1, len(halves), self.plan.seed, "left")
             values["kid"] = float(pair.kid())
-            replicates["kid"] = pair.kid(chosen, halves).tolist()
+            if len(halves):
+                chosen = half_samples(int(pair.groups_x.max()) + 1, len(halves), self.plan.seed, "left")
+                replicates["kid"] = pair.kid(chosen, halves).tolist()
         others = [name for name in names if name != "kid"]
-        whole = [_by_rows(others, pair, rows, None) for rows in draws] if others else []
+        whole = [self._by_rows(others, pair, rows, None) for rows in draws] if others else []
         values |= {name: fmean(one[name] for one in whole) for name in others}
-        lefts = self._halves_of(pair.groups_x, draws, len(halves), "left") if others else []
-        for rows, half in zip(lefts, halves, strict=False):
-            one = _by_rows(others, pair, rows, half[pair.groups_y].nonzero().squeeze(1))
-            for name in others:
+        lefts = self._halves_of(pair.groups_x, draws, len(halves), "left") if others and len(halves) else []
+        for step, (rows, half) in enumerate(zip(lefts, halves, strict=False)):
+            due = [name for name in others if step < self._repetitions(name, len(halves), sets)]
+            one = self._by_rows(due, pair, rows, half[pair.groups_y].nonzero().squeeze(1))
+            for name in due:
                 replicates[name].append(one[name])
         return _Measured(values, replicates)
 
@@ -267,22 +286,44 @@ class _Estimator:
         """The same metrics for degraded training images, where there are enough of them."""
         if self.degraded is None:
             return {}
-        sample = self.degraded.sample
-        sample = sample.take(draw_rows(sample.groups, self.matched, self.plan.seed, "yardstick", 0))
-        due = [name for name in names if len(sample) >= METRICS[name].least and sample.group_count >= 2]
+        sample = self._degraded_sample(self.degraded)
+        due = [name for name in names if self._fits(name, sample) and sample.group_count >= 2]
         if not due:
             return {}
         pair = self._pair(sample)
         values = {"kid": float(pair.kid())} if "kid" in due else {}
-        values |= _by_rows([name for name in due if name != "kid"], pair, torch.arange(len(sample)), None)
+        values |= self._by_rows([name for name in due if name != "kid"], pair, torch.arange(len(sample)), None)
         return {name: Yardstick(values[name], self.degraded.what) for name in due}
+
+    def _degraded_sample(self, degraded: Degraded) -> Sample:
+        rows = draw_rows(degraded.sample.groups, self.matched, self.plan.seed, "yardstick", 0)
+        return degraded.sample.take(rows)
+
+    def _fits(self, name: str, sample: Sample) -> bool:
+        return len(sample) >= least_images_of(self.known[name], sample.features.shape[1])
+
+    def _by_rows(self, names: Sequence[str], pair: Pair, rows_x: Tensor, rows_y: Tensor | None) -> dict[str, float]:
+        """Two-sample metrics whose value depends on which rows enter; rows of y are those of a half-sample."""
+        values: dict[str, float] = {}
+        if "fd" in names:
+            values["fd"] = pair.fd(rows_x, rows_y)
+        for name in names:
+            known = self.known[name]
+            if isinstance(known, Statistic):
+                if rows_y is None:
+                    values[name] = known.of(pair.x[rows_x], pair.y)
+                else:
+                    values[name] = (known.of_halves or known.of)(pair.x[rows_x], pair.y[rows_y])
+        if set(names) - set(values):
+            values |= pair.prdc(rows_x, rows_y)._asdict()
+        return {name: values[name] for name in names}
 
     def _build(
         self, name: str, value: float, replicates: list[float], used: int, floor: Floor, yardstick: Yardstick | None
     ) -> Estimate:
-        metric = METRICS[name]
+        metric = self._metric(name)
         groups = self.test.group_count
-        spread_groups = used if name == "inception_score" else min(groups, used)
+        spread_groups = self._degrees(name, used if self._is_one_sample(name) else min(groups, used), replicates)
         return Estimate(
             metric=name,
             value=value,
@@ -293,32 +334,8 @@ class _Estimator:
             direction=metric.direction,
             protocol=self.plan.protocol,
             yardstick=yardstick,
-            caveat=INCEPTION_SCORE_CAVEAT if name == "inception_score" else None,
+            caveat=metric.caveat,
         )
-
-
-def _by_rows(names: Sequence[str], pair: Pair, rows_x: Tensor, rows_y: Tensor | None) -> dict[str, float]:
-    """Metrics whose value depends on which rows enter."""
-    values: dict[str, float] = {}
-    if "fd" in names:
-        values["fd"] = pair.fd(rows_x, rows_y)
-    if set(names) - {"fd"}:
-        values |= pair.prdc(rows_x, rows_y)._asdict()
-    return {name: values[name] for name in names}
-
-
-def _reason(metric: Metric, synthetic: Sample, test: Sample, train: Sample, matched: int) -> str | None:
-    """Why this metric cannot be estimated, or None."""
-    for side, sample in (("synthetic", synthetic), ("test", test)):
-        if len(sample) < metric.least:
-            return f"{len(sample)} {side} images; this metric needs at least {metric.least} on each side"
-    if matched < metric.least:
-        return f"{len(train)} training images; a floor of this metric needs at least {2 * metric.least}"
-    if test.group_count < LEAST_GROUPS:
-        return f"the test images come from {test.group_count} patients or groups; an interval needs {LEAST_GROUPS}"
-    if metric.name == "inception_score" and (synthetic.probabilities is None or test.probabilities is None):
-        return "this feature space has no class probabilities"
-    return None
 
 
 def _bounded(sample: Sample, plan: Plan, purpose: str) -> Sample:

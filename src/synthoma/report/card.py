@@ -1,13 +1,17 @@
 """The model card (Mitchell et al., "Model cards for model reporting", FAT* 2019) as Markdown, for model/README.md."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from synthoma.cohort import SPLITS
 from synthoma.errors import ModelError
-from synthoma.report import metrics, provenance, training, words
+from synthoma.report import card_evidence, metrics, provenance, training, words
+from synthoma.report.evidence import Evidence, read_evidence
 from synthoma.report.facts import Facts, read_facts
+from synthoma.report.markdown import code as _code
+from synthoma.report.markdown import table as _table
+from synthoma.report.markdown import text as _text
 from synthoma.run import Run
 
 
@@ -19,17 +23,20 @@ def model_card(run: Run) -> str:
     facts = read_facts(run, None)
     if facts.model is None:
         raise ModelError(f"{run.path} has no model yet, so there is nothing to write a card about; train it first.")
-    model = facts.model
+    model, evidence = facts.model, read_evidence(facts)
+    gate = card_evidence.gate_section(evidence)
     parts = [
         f"# {_text(facts.title)}",
         "**Synthetic images, not for diagnosis.**",
         _what(facts, model),
+        *([gate] if gate else []),
         "## Intended use\n\n" + _INTENDED,
         "## How to generate\n\n" + _how(model),
         "## Data\n\n" + _data(model),
         "## Training\n\n" + _training(facts),
         "## Evaluation\n\n" + _evaluation(facts),
-        "## Limits\n\n" + _limits(facts, model),
+        *card_evidence.study_sections(facts, evidence),
+        "## Limits\n\n" + _limits(facts, evidence, model),
         "## Provenance\n\n"
         + _table(("What", "Hash"), [(name, f"`{value}`") for name, value in provenance.hashes(facts)]),
         f"Written by synthoma {_text(str(model.get('synthoma', '')))} from the files of the run.",
@@ -120,43 +127,24 @@ def _evaluation(facts: Facts) -> str:
     for space in metrics.space_views(facts.fidelity):
         parts.append(f"### Space: {_text(space.title)}\n\nProtocol `{_code(space.protocol)}`.")
         if space.rows:
-            parts.append(
-                _table(("Metric", "Better", "Value", "Interval", "Floor", "Interval of the floor"), _rows(space.rows))
-            )
+            parts.append(_table(card_evidence.METRICS_HEAD, card_evidence.metric_rows(space.rows)))
         kid = next((row.cell.yardstick for row in space.rows if row.cell.yardstick), None)
         if kid and space.yardstick:
             parts.append(f"KID: {kid}. The yardstick is of {_text(space.yardstick)}.")
         parts += [f"{row.label}: {_text(row.cell.caveat)}" for row in space.rows if row.cell.caveat]
         parts += [f"Withheld: {_text(labels)} ({_text(reason)})." for labels, reason in space.withheld]
         if space.by_class and space.by_class.columns:
-            parts.append(_class_table(space.by_class))
+            parts.append(card_evidence.class_table(space.by_class, "By class"))
     return "\n\n".join(parts)
 
 
-def _rows(rows: Sequence[metrics.MetricRow]) -> list[tuple[str, ...]]:
-    return [
-        (row.label, row.direction, row.cell.value, row.cell.interval, row.cell.floor, row.cell.floor_interval)
-        for row in rows
-    ]
-
-
-def _class_table(table: metrics.ClassTable) -> str:
-    """Value, interval and floor of each class in one cell: never a bare number."""
-    rows = [(_text(name), *(_class_cell(cell) for cell in cells)) for name, cells in table.rows]
-    notes = [f"{mark}: {_text(reason)}." for mark, reason in table.footnotes]
-    head = ("By class: value [interval] (floor)", *(label for label, _ in table.columns))
-    return "\n\n".join([_table(head, rows), *notes])
-
-
-def _class_cell(cell: metrics.Cell) -> str:
-    return f"withheld ({cell.footnote})" if cell.reason else f"{cell.value} [{cell.interval}] ({cell.floor})"
-
-
-def _limits(facts: Facts, model: Mapping[str, Any]) -> str:
+def _limits(facts: Facts, evidence: Evidence, model: Mapping[str, Any]) -> str:
     counts = model.get("dataset", {}).get("counts", {}).get("train", {})
     lines = [
         "It can show only what its training images showed, from the devices and the people they came from, and less of what was rare.",
-        "Fidelity says nothing about privacy: no study of copies or of membership is part of this card.",
+        "The privacy audit speaks of the attacks that were tried and the images that were looked at, not of all there could be."
+        if evidence.privacy is not None
+        else "Fidelity says nothing about privacy: no study of copies or of membership is part of this card.",
         "Fine structures below a pixel of the training size do not exist in its images, and details may look right without being so.",
     ]
     if counts and len(counts) > 1:
@@ -166,23 +154,8 @@ def _limits(facts: Facts, model: Mapping[str, Any]) -> str:
         )
     for warning in [*((facts.training or {}).get("warnings") or []), *((facts.fidelity or {}).get("warnings") or [])]:
         lines.append(_text(words.without_people(words.sentence(warning))))
+    lines += [_text(line) for line in evidence.outdated]
     return "\n".join(f"- {line}" for line in lines)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _text(value: str) -> str:
-    """Untrusted text as Markdown text on one line: no markup, no HTML, no table cell can begin in it."""
-    line = " ".join(value.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*\[\]|#!])", r"\\\1", line)
-
-
-def _code(value: str) -> str:
-    """Untrusted text between backticks."""
-    return " ".join(value.split()).replace("`", "'").replace("|", "/")
 
 
 def _shell(label: str, quote: str = "'") -> str:

@@ -209,3 +209,24 @@ def _svg(style: str, box: str, label: str, parts: Sequence[str], attributes: str
     """The drawing as markup: its parts are numbers, our own words, and text that was escaped when it was put in."""
     head = f'<svg class="{style}" viewBox="{box}"{attributes} role="img" aria-label="{escape(label)}">'
     return Markup(f"{head}{''.join(parts)}</svg>")  # noqa: S704
+
+
+def forest_strip(ends: tuple[float, float, float], axis: tuple[float, float], margin: float, title: str) -> Markup:
+    """A row of a forest plot: the interval (low, value, high) of a change, the line of no change, the margin around it.
+
+    100 units wide and stretched to its cell, as `interval_strip`.
+    """
+    low, high = axis
+
+    def at(value: float) -> float:
+        return 3 + 94 * min(1.0, max(0.0, (value - low) / (high - low)))
+
+    left, middle, right = (at(end) for end in ends)
+    parts = [
+        f"<title>{escape(title)}</title>",
+        f'<rect class="margin" x="{at(-margin):.2f}" y="0" width="{at(margin) - at(-margin):.2f}" height="18"/>',
+        f'<line class="none" x1="{at(0):.2f}" x2="{at(0):.2f}" y1="0" y2="18"/>',
+        f'<rect class="interval" x="{left:.2f}" y="7" width="{max(right - left, 0.8):.2f}" height="4"/>',
+        f'<line class="value" x1="{middle:.2f}" x2="{middle:.2f}" y1="4" y2="14"/>',
+    ]
+    return _svg("strip", "0 0 100 18", title, parts, ' preserveAspectRatio="none"')

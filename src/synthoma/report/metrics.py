@@ -59,6 +59,20 @@ MEANINGS = {
     ),
 }
 
+# What further metrics are called; `fidelity_more` explains those that a page shows.
+LABELS = {
+    "fd_infinity": "FD-infinity",
+    "vendi": "Vendi score",
+    "spectrum": "Power spectrum, dB",
+    "texture": "Texture, SD",
+    "hu_histogram": "HU histogram, HU",
+    "ms_ssim": "MS-SSIM",
+    "diameter_mm": "Diameter, mm",
+    "volume_mm3": "Volume, mm³",
+    "mean_hu": "Mean density, HU",
+    "detector_auc": "AUC of the detector",
+}
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -117,7 +131,10 @@ def metric_label(metric: str, space: str) -> str:
     """A metric's name; the Fréchet distance is called FID in the standard Inception space only."""
     if metric == "fd" and space in FID_SPACES:
         return "FID"
-    return MEANINGS[metric].label if metric in MEANINGS else words.spoken(metric)
+    if metric in MEANINGS:
+        return MEANINGS[metric].label
+    spoken = words.spoken(metric)
+    return LABELS.get(metric, spoken[:1].upper() + spoken[1:])
 
 
 def glossary(fidelity: Mapping[str, Any] | None, probabilities: bool = True) -> list[tuple[str, str]]:
@@ -300,7 +317,7 @@ def _cell(metric: str, label: str, result: Mapping[str, Any], axis: tuple[float,
 
 def decimals(metric: str, result: Mapping[str, Any]) -> int:
     """Decimals of a value, its interval and its floor, so that the three compare by eye."""
-    if metric in ("precision", "recall", "density", "coverage", "inception_score"):
+    if metric in ("precision", "recall", "density", "coverage", "inception_score", "ms_ssim", "detector_auc"):
         return 2
     floor = result["floor"]
     needed = max(words.decimals_of(result["low"], result["high"]), words.decimals_of(floor["low"], floor["high"]))

@@ -8,7 +8,24 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import synthoma
 from synthoma.dataset import Dataset
-from synthoma.report import curves, data, health, images, metrics, provenance, slides, summary, training, volumes, words
+from synthoma.report import (
+    curves,
+    data,
+    fidelity_more,
+    gate,
+    health,
+    images,
+    metrics,
+    privacy,
+    provenance,
+    slides,
+    summary,
+    training,
+    utility,
+    volumes,
+    words,
+)
+from synthoma.report.evidence import Evidence, read_evidence
 from synthoma.report.facts import Facts, read_facts
 from synthoma.run import Run, write_atomically
 
@@ -19,10 +36,11 @@ def write_report(run: Run, dataset: Dataset | None) -> tuple[Path, Path]:
     Without `dataset` (it is elsewhere, or gone) the parts that need it say so. Raises `SynthomaError` for a damaged file.
     """
     facts = read_facts(run, dataset)
-    shared = _shared_parts(facts)
+    evidence = read_evidence(facts)
+    shared = {**_shared_parts(facts), **_evidence_parts(facts, evidence)}
     public, private = run.path / "report.html", run.private / "report.html"
-    write_atomically(public, render("page.html.j2", {**shared, **_parts(facts, public=True)}))
-    shown = {**shared, **_parts(facts, public=False), **_private_parts(facts)}
+    write_atomically(public, render("page.html.j2", {**shared, **_parts(facts, evidence, public=True)}))
+    shown = {**shared, **_parts(facts, evidence, public=False), **_private_parts(facts, evidence)}
     write_atomically(private, render("page.html.j2", shown))
     return public, private
 
@@ -50,15 +68,29 @@ def _shared_parts(facts: Facts) -> dict[str, Any]:
         "measured_on": _measured_on(facts),
         "environment": provenance.environment(facts),
         "hashes": provenance.hashes(facts),
-        "glossary": metrics.glossary(facts.fidelity, curves.scores_are_probabilities(facts)),
+        "glossary": [
+            *metrics.glossary(facts.fidelity, curves.scores_are_probabilities(facts)),
+            *fidelity_more.glossary(facts),
+        ],
     }
 
 
-def _parts(facts: Facts, public: bool) -> dict[str, Any]:
+def _evidence_parts(facts: Facts, evidence: Evidence) -> dict[str, Any]:
+    """The studies beside fidelity and the gate; None where there is no result of one."""
+    return {
+        "gate": gate.gate_view(evidence),
+        "privacy": privacy.privacy_view(evidence.privacy),
+        "utility": utility.utility_view(evidence.utility),
+        "more": fidelity_more.more_fidelity(facts, evidence),
+    }
+
+
+def _parts(facts: Facts, evidence: Evidence, public: bool) -> dict[str, Any]:
     """What both pages show, the public one without pseudonyms and paths."""
     warnings = [
         *(words.sentence(item) for item in (facts.training or {}).get("warnings") or []),
         *(words.sentence(item) for item in (facts.fidelity or {}).get("warnings") or []),
+        *evidence.outdated,
     ]
     watched = health.health_view(facts, public)
     grave = [one.message for one in watched.findings if one.grave]
@@ -72,6 +104,7 @@ def _parts(facts: Facts, public: bool) -> dict[str, Any]:
         "montage": None,
         "overview": None,
         "neighbours": [],
+        "audit_pairs": [],
         "neighbour_space": "",
         "suspects": [],
         "near_duplicates": [],
@@ -79,7 +112,7 @@ def _parts(facts: Facts, public: bool) -> dict[str, Any]:
     }
 
 
-def _private_parts(facts: Facts) -> dict[str, Any]:
+def _private_parts(facts: Facts, evidence: Evidence) -> dict[str, Any]:
     """What shows real pixels: for the private page only."""
     return {
         "beside": images.beside_rows(facts),
@@ -87,6 +120,7 @@ def _private_parts(facts: Facts) -> dict[str, Any]:
         "overview": images.overview(facts.dataset),
         "slides": slides.slides_view(facts.dataset),
         "neighbours": images.neighbour_pairs(facts),
+        "audit_pairs": privacy.audit_pairs(facts, evidence.privacy),
         "neighbour_space": str((facts.neighbours or {}).get("space", "")),
         "suspects": images.suspects(facts.dataset),
         "near_duplicates": images.near_duplicates(facts.dataset),

@@ -44,6 +44,7 @@ class BatchStream:
     Reals are drawn with replacement: uniformly, or with `training.balanced` a class first and then an image of it.
     Conditions of the fakes are those of training images drawn the same way. The smoothed targets are one draw a batch.
     conditions: float32 [images, k] of the training images, or None. rank, world: which of how many devices this is.
+    canaries: places in the training split that count `training.canary_repeats` times.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class BatchStream:
         levels: int | None = None,
         rank: int = 0,
         world: int = 1,
+        canaries: Tensor | None = None,
     ) -> None:
         training = recipe.training
         self.reals, self.training, self.conditions = reals, training, conditions
@@ -76,6 +78,10 @@ class BatchStream:
         present, counts = torch.unique(reals.labels, return_counts=True)
         self.class_counts = counts
         self.class_starts = torch.cumsum(counts, 0) - counts
+        self.repeated: Tensor | None = None
+        if canaries is not None:
+            more = canaries.to(reals.device).repeat(training.canary_repeats - 1)
+            self.repeated = torch.cat((torch.arange(reals.count, device=reals.device), more))
         self.balanced = training.balanced and len(present) > 1
         self.block: tuple[tuple[int, int], list[_Drawn]] | None = None
 
@@ -150,7 +156,9 @@ class BatchStream:
         """Places in the training split: int64 [updates * share]."""
         draws = self.purposes[purpose]
         if not self.balanced:
-            return draws.integers(steps, index, self.reals.count)
+            if self.repeated is None:
+                return draws.integers(steps, index, self.reals.count)
+            return self.repeated[draws.integers(steps, index, len(self.repeated))]
         bits = draws.bits(steps, index, 2)
         chosen = (bits[:, 0] * len(self.class_counts)) >> 32
         within = (bits[:, 1] * self.class_counts[chosen]) >> 32

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from synthoma.training import checkpoint, samples
 from synthoma.training.adaptive import AdaptiveStrength
 from synthoma.training.averaging import Sampler, make_sampler
 from synthoma.training.batches import BatchStream
+from synthoma.training.canaries import canary_rows
 from synthoma.training.compiled import compile_steps
 from synthoma.training.health import Finding, Health, small_data_warning
 from synthoma.training.images import RealImages
@@ -216,7 +218,10 @@ def begin(run: Run, recipe: Recipe, dataset: Dataset, observer: Observer, world:
     schedules = Schedules(recipe, family.levels, dataset.size)
     state = State(family)
     codes = _codes(conditions, dataset, "train", device)
-    batches = BatchStream(reals, recipe, codes, family.levels, world.rank, world.count)
+    canaries = np.flatnonzero(np.isin(dataset.rows("train"), canary_rows(dataset, recipe)))
+    batches = BatchStream(
+        reals, recipe, codes, family.levels, world.rank, world.count, torch.from_numpy(canaries) if len(canaries) else None
+    )
     loaded = checkpoint.load_newest(run.checkpoints, state, observer.say)
     if recipe.training.init_from:
         begin_from(recipe, state, load_weights=loaded is None)

@@ -1,0 +1,1 @@
+"""Whether synthetic images give away who was in the training set: copies, authenticity, attacks, canaries."""
