@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from run_fixture import CLASSES, estimate, make_run
 from synthoma.dataset import Dataset
@@ -46,7 +47,8 @@ def attack(auc: float, half: float = 0.05, control: float = 0.499) -> dict[str, 
 
 
 def privacy(content: str, model_hash: str, found: int = 0, n: int = 2000) -> dict[str, Any]:
-    rate = {"value": found / n, "low": 0.0, "high": 0.004, "upper_95": 3 / n if not found else 0.01}
+    low, high = stats.binomtest(found, n).proportion_ci(0.95)
+    rate = {"value": found / n, "low": float(low), "high": float(high), "upper_95": 3 / n if not found else float(high)}
     alike = {"median": 0.61, "largest": 0.91}
     return {
         "schema": 1,
@@ -94,7 +96,10 @@ def appearance() -> dict[str, Any]:
             "ms_ssim": estimate(0.41, 0.05, 0.33, 0.05, "lower", 60, caveat=caveat),
         },
         "classes": {},
-        "spectra": {"all": {"synthetic": (40 - 52 * radii).tolist(), "test": (40 - 47 * radii).tolist()}, "classes": {}},
+        "spectra": {
+            "all": {"synthetic": (40 - 52 * radii).tolist(), "test": (40 - 47 * radii).tolist()},
+            "classes": {},
+        },
     }
 
 
@@ -154,7 +159,12 @@ def utility(content: str, model_hash: str) -> dict[str, Any]:
             arm("synthetic", "synthetic only", -0.094, "harms", 0.03),
             arm("real+synthetic@0.5", "real + 0.5 × synthetic", 0.006, "no effect within the margin"),
             arm("real+synthetic@1", "real + 1 × synthetic", 0.011, "no effect within the margin"),
-            {"name": "real+synthetic@2", "title": "real + 2 × synthetic", "kind": "withheld", "reason": "too few images"},
+            {
+                "name": "real+synthetic@2",
+                "title": "real + 2 × synthetic",
+                "kind": "withheld",
+                "reason": "too few images",
+            },
         ],
         "synthetic": "generated for the study",
         "model_hash": model_hash,
@@ -195,14 +205,24 @@ def subgroups(model_hash: str) -> dict[str, Any]:
     few = {"kind": "withheld", "reason": "4 patients or groups; a subgroup needs at least 10"}
 
     def both(coverage: float) -> dict[str, Any]:
-        return {name: estimate(coverage - i / 10, 0.08, 0.92, 0.04, "higher", 30) for i, name in enumerate(("coverage", "recall"))}
+        return {
+            name: estimate(coverage - i / 10, 0.08, 0.92, 0.04, "higher", 30)
+            for i, name in enumerate(("coverage", "recall"))
+        }
 
     columns = {
         "sex": {"F": both(0.84), "M": both(0.79)},
         "age": {"up to 51": both(0.85), "above 51 to 64": both(0.8), "above 64": {"coverage": few, "recall": few}},
     }
     title = "random convolutional features (fixed seed, no training)"
-    return {"title": title, "protocol": "5c1d", "neighbours": 5, "matched": 60, "columns": columns, "model_hash": model_hash}
+    return {
+        "title": title,
+        "protocol": "5c1d",
+        "neighbours": 5,
+        "matched": 60,
+        "columns": columns,
+        "model_hash": model_hash,
+    }
 
 
 def detector(model_hash: str) -> dict[str, Any]:

@@ -97,8 +97,8 @@ def decide(run: Run, margins: GateSection, override: str | None = None) -> Decis
     kept = None if override is None else Override(checked_reason(override), _now())
     model = sealed_model(run)
     evidence = {name: one for name in STUDIES if (one := read_evidence(run, name, model)) is not None}
-    results = (evidence[name].result if name in evidence else None for name in STUDIES)
-    rulings = judge_all(*results, data=model.get("dataset") or {}, margins=margins)
+    privacy, fidelity, utility = (evidence[name].result if name in evidence else None for name in STUDIES)
+    rulings = judge_all(privacy, fidelity, utility, model.get("dataset") or {}, margins)
     passed = all(one.verdict == "passed" for one in rulings)
     decision = Decision(tuple(rulings), margins, model, evidence, None if passed else kept)
     # An earlier release is withdrawn first: a kill between two writes must not leave it standing.

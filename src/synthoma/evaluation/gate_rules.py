@@ -160,7 +160,7 @@ def judge_coverage(fidelity: Result | None, space: str, margins: GateSection) ->
     least = margins.coverage * floor[2]
     why = (
         f"Coverage is {_figure(interval[0])} ({_figure(interval[1])} to {_figure(interval[2])}), that of real images "
-        f"{_figure(floor[0])} ({_figure(floor[1])} to {_figure(floor[2])}); {_side(verdict, "above")} {_figure(least)}, "
+        f"{_figure(floor[0])} ({_figure(floor[1])} to {_figure(floor[2])}); {_side(verdict, 'above')} {_figure(least)}, "
         f"{_share(margins.coverage)} of the latter's upper limit."
     )
     numbers = {"value": interval[0], "low": interval[1], "high": interval[2], "floor": list(floor), "least": least}
@@ -196,7 +196,7 @@ def judge_utility(utility: Result | None, margins: GateSection) -> Ruling:
     verdict = within(-value, -high, -low, margins.utility)
     why = (
         f"Change of AUC {_signed(value)} ({_signed(low)} to {_signed(high)}) in the arm {name}; "
-        f"{_side(verdict, "above")} {_signed(-margins.utility)}."
+        f"{_side(verdict, 'above')} {_signed(-margins.utility)}."
     )
     if verdict == "not demonstrated" and low > -margins.utility:
         why = f"{why[:-1]}, but reaches farther than that from its value."
@@ -289,7 +289,7 @@ def _signed(value: float) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "unknown" if value is None else f"{100 * value:.3g} %"
+    return "unknown" if value is None else f"{100 * value:.3g}\u202f%"
 
 
 def _shown(value: object) -> str:

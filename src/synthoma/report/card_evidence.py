@@ -138,9 +138,7 @@ def _utility(evidence: Evidence) -> str | None:
     parts += [f"Withheld: {text(view.withheld)}."] if view.withheld else []
     for forest in view.forests:
         title = f"{forest.title} ({forest.note})" if forest.note else forest.title
-        rows = [
-            (text(line.title), line.change or "withheld", line.verdict, text(line.why)) for line in forest.lines
-        ]
+        rows = [(text(line.title), line.change or "withheld", line.verdict, text(line.why)) for line in forest.lines]
         parts += [f"### {text(title)}", table(("Against real alone", "Change (95 %)", "Verdict", "Why"), rows)]
     parts += [text(note) for note in view.notes]
     return "## Utility\n\n" + "\n\n".join(parts)

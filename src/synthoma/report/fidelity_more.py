@@ -11,8 +11,13 @@ from synthoma.report.evidence import Evidence
 from synthoma.report.facts import Facts
 from synthoma.report.metrics import ClassTable, SpaceView, metric_label, runs_table, space_views
 
-MOST_PARTS = 12  # groups of a column, classes of a table of shares
-
+UNITS = {
+    "diameter_mm": "mm",
+    "volume_mm3": "mm³",
+    "mean_hu": "HU",
+    "diameter_voxels": "voxels",
+    "volume_voxels": "voxels",
+}
 EXPLAINED = {
     "spectrum": ("Power spectrum", "Mean difference of log power by frequency, in decibels: too smooth, or too noisy?"),
     "texture": ("Texture", "Distance of simple texture statistics, in standard deviations of real images."),
@@ -188,9 +193,13 @@ def _quantiles(measure: str, curves: Mapping[str, list[float]]) -> Chart:
         Series(name, [(100 * i / (len(curves[which]) - 1), y) for i, y in enumerate(curves[which])], style)
         for which, (name, style) in names.items()
     ]
-    label = metric_label(measure, "anatomy")
+    label, unit = metric_label(measure, "anatomy"), UNITS.get(measure, "")
     drawing = line_chart(
-        series, unit=label, x_unit="% of the nodules lie below", label=label, x_words="% of the nodules"
+        series,
+        unit=unit,
+        x_unit="% of the nodules lie below",
+        label=f"{label} of real and synthetic nodules",
+        x_words="% of the nodules",
     )
     return Chart(label, "", [(line.style, line.name) for line in series], drawing)
 
@@ -208,7 +217,7 @@ def _subgroups(result: Mapping[str, Any]) -> Subgroups:
             words.spoken(column),
             runs_table(
                 "subgroups",
-                {words.without_people(words.spoken(name)): one for name, one in list(groups.items())[:MOST_PARTS]},
+                {words.without_people(words.spoken(name)): one for name, one in groups.items()},
             ),
         )
         for column, groups in result["columns"].items()
@@ -227,4 +236,6 @@ def _detector(result: Mapping[str, Any]) -> Detector:
 
 
 def _plain(value: object) -> str:
-    return words.number(float(value)) if isinstance(value, int | float) else str(value)
+    if isinstance(value, int):
+        return words.count(value)
+    return words.number(value) if isinstance(value, float) else str(value)

@@ -1,6 +1,7 @@
 """The gate's verdict, as it stands at the head of a page."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from synthoma.report import words
 from synthoma.report.evidence import Evidence
@@ -63,7 +64,7 @@ def gate_view(evidence: Evidence) -> GateView | None:
     override = gate.get("override")
     if override:
         reason = words.without_people(str(override["reason"]))
-        notes.insert(0, f"Released against the gate ({override['time']}): {reason}")
+        notes.insert(0, f"Released against the gate ({_moment(override['time'])}): {reason}")
         return GateView("Released against the gate", "against", sentence, rules, notes)
     if gate["verdict"] == "release":
         sentence = f"{words.plural(len(rules), 'rule')}, all passed. Synthetic images remain research material."
@@ -71,5 +72,10 @@ def gate_view(evidence: Evidence) -> GateView | None:
     return GateView("No release", "no", sentence, rules, notes)
 
 
+def _moment(time: object) -> str:
+    """`2026-11-21 23:06 UTC` of an ISO time."""
+    return f"{datetime.fromisoformat(str(time)).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
 def _value(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else f"{value:g}"  # type: ignore[str-bytes-safe]
+    return ", ".join(map(str, value)) if isinstance(value, list) else f"{value:g}"

@@ -67,9 +67,11 @@ LABELS = {
     "texture": "Texture, SD",
     "hu_histogram": "HU histogram, HU",
     "ms_ssim": "MS-SSIM",
-    "diameter_mm": "Diameter, mm",
-    "volume_mm3": "Volume, mm³",
-    "mean_hu": "Mean density, HU",
+    "diameter_mm": "Diameter",
+    "volume_mm3": "Volume",
+    "mean_hu": "Mean density",
+    "diameter_voxels": "Diameter",
+    "volume_voxels": "Volume",
     "detector_auc": "AUC of the detector",
 }
 

@@ -1,6 +1,7 @@
 """The privacy audit: copies with their bound, and attacks that never stand without their control. No real pixel but
 in `audit_pairs`, which is for the private page."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -78,7 +79,14 @@ def _sentence(copies: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
             f"{words.plural(copies['found'], 'confirmed copy', 'confirmed copies')} among {n}, searched against {among}: "
             f"{words.share(rate['value'])} (95 % interval {words.share(rate['low'])} to {words.share(rate['high'])})."
         )
-    return f"No copy was found among {n}, searched against {among}. With that many looked at, at most {words.share(rate['upper_95'])} are copies."
+    return f"No copy was found among {n}, searched against {among}. With that many looked at, at most {_at_most(rate['upper_95'])} are copies."
+
+
+def _at_most(share: float) -> str:
+    """A limit as per cent with two digits, rounded up: rounded down it would promise too much."""
+    digits = 1 - math.floor(math.log10(100 * share)) if share > 0 else 0
+    percent = math.ceil(round(100 * share * 10**digits, 6)) / 10**digits
+    return f"{words.number(percent, 2)}\u202f%"
 
 
 def _copies(copies: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -107,8 +115,9 @@ def _copies(copies: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _closeness(label: str, name: str, result: Mapping[str, Any]) -> ControlledRow:
-    if result["kind"] == "withheld":
-        return ControlledRow(label, "higher", str(result["reason"]))
+    reason = _withheld(result)
+    if reason:
+        return ControlledRow(label, "higher", reason)
     control = result["control"]
     ends = [result["low"], result["high"], control["low"], control["high"]]
     axis = (0.0, 1.0) if name == "authenticity" else (min(0.0, *ends), max(0.0, *ends) or 1.0)
@@ -122,8 +131,9 @@ def _closeness(label: str, name: str, result: Mapping[str, Any]) -> ControlledRo
 def _attack(name: str, result: Mapping[str, Any]) -> ControlledRow:
     label = ATTACKS.get(name, words.spoken(name))
     note = NEVER_SHIPPED if name == "discriminator" else ""
-    if result["kind"] == "withheld":
-        return ControlledRow(label, "lower", str(result["reason"]), note=note)
+    reason = _withheld(result)
+    if reason:
+        return ControlledRow(label, "lower", reason, note=note)
     excess, rate = result["excess"], result["true_positive_rate_at_1_percent"]
     told = (
         f"withheld: {rate['reason']}"
@@ -141,6 +151,13 @@ def _attack(name: str, result: Mapping[str, Any]) -> ControlledRow:
         rate=told,
         note=note,
     )
+
+
+def _withheld(result: Mapping[str, Any]) -> str | None:
+    """Why there is no number to show; None where there is one, with its control."""
+    if result["kind"] == "withheld":
+        return str(result["reason"])
+    return None if result.get("control") else "its control is missing, and without it the number says nothing"
 
 
 def _controlled(

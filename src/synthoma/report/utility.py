@@ -104,7 +104,7 @@ def _forest(result: Mapping[str, Any], part: str | None, margin: float, title: s
 
 
 def _line(row: ForestRow, axis: tuple[float, float], margin: float) -> ForestLine:
-    style = {"helps": "passed", "no effect within the margin": "passed", "harms": "failed"}.get(
+    style = {"helps": "passed", "no effect within the margin": "neutral", "harms": "failed"}.get(
         row.verdict, "not-demonstrated"
     )
     if row.difference is None or row.low is None or row.high is None:
