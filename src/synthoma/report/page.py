@@ -8,8 +8,22 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import synthoma
 from synthoma.dataset import Dataset
-from synthoma.report import curves, data, health, images, metrics, provenance, slides, summary, training, volumes, words
+from synthoma.report import (
+    curves,
+    data,
+    health,
+    histograms,
+    images,
+    metrics,
+    provenance,
+    slides,
+    summary,
+    training,
+    volumes,
+    words,
+)
 from synthoma.report.facts import Facts, read_facts
+from synthoma.report.volume_viewer import volume_viewer
 from synthoma.run import Run, write_atomically
 
 
@@ -68,6 +82,8 @@ def _parts(facts: Facts, public: bool) -> dict[str, Any]:
         "health": watched,
         "warnings": [*grave, *(words.without_people(line) if public else line for line in warnings)],
         "settings": provenance.settings(facts.recipe, public),
+        "viewer": volume_viewer(facts, real=not public),
+        "histogram": histograms.histogram(facts, public),
         "beside": [],
         "montage": None,
         "overview": None,
