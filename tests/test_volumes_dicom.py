@@ -233,6 +233,7 @@ def test_a_tilt_that_the_positions_deny(tmp_path: Path) -> None:
         ({"ImageOrientationPatient": None}, "ImageOrientationPatient"),
         ({"ImageOrientationPatient": [1, 0, 0, 0.3, 0.9, 0]}, "right angles"),
         ({"ImagePositionPatient": lambda n: [0.0, 0.0, 5.0 * n] if n != 2 else None}, "1 of 6 slices do not say"),
+        ({"ImagePositionPatient": None}, "6 of 6 slices do not say their position"),
         ({"ImagePositionPatient": lambda n: [0.0, 0.0, 30.0 * n]}, "between slices is implausible"),
         ({"ImagePositionPatient": lambda n: [0.0, 0.0, 5.0 * n if n < 5 else 1e6]}, "more slices are missing"),
     ],
@@ -326,7 +327,7 @@ def test_of_unlike_slices_at_one_place_the_newest_is_kept(tmp_path: Path) -> Non
     listing = list_dicom(tmp_path)
     assert [left.path for left in listing.left_out] == [files[3]]
     read = read_dicom(listing.volumes[0])
-    assert "the newest of each was kept" in read.warnings[0]
+    assert "the newest by its time" in read.warnings[0]
     np.testing.assert_array_equal(read.array[3], ramp(seed=1)[3])
     np.testing.assert_array_equal(read.array[2], array[2])
 

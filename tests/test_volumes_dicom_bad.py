@@ -85,11 +85,12 @@ def test_jpeg_lossless_and_damage_in_it(tmp_path: Path, capfd: pytest.CaptureFix
         assert writer.Write()
     (volume,) = list_dicom(tmp_path).volumes
     np.testing.assert_array_equal(read_dicom(volume).array, HU)
-    content = bytearray(files[2].read_bytes())
-    content[-600:-500] = b"\xff\x00" * 50
-    files[2].write_bytes(content)
-    with pytest.raises(VolumeError, match="damaged compressed pixels"):
-        read_dicom(volume)
+    content = files[2].read_bytes()
+    for place in range(-1500, -200, 300):
+        # The picture ends before its last row; gdcm would fill the rest with whatever.
+        files[2].write_bytes(content[:place] + b"\xff\xd9" + content[place + 2 :])
+        with pytest.raises(VolumeError, match="damaged compressed pixels"):
+            read_dicom(volume)
     assert capfd.readouterr() == ("", "")
 
 
@@ -171,16 +172,17 @@ def test_a_long_header_is_read_to_its_end(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_dicom(volume).array, HU)
 
 
-def test_text_of_any_kind(tmp_path: Path, recwarn: pytest.WarningsRecorder, capfd: pytest.CaptureFixture[str]) -> None:
+def test_text_of_any_kind(tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
     files = write_series(tmp_path, HU, PatientID="Zoë \N{LUNGS}", SpecificCharacterSet="ISO_IR 192")
     for path in files:
         # A character set that nobody knows: pydicom would warn, with the values.
         path.write_bytes(path.read_bytes().replace(b"ISO_IR 192", b"ISO_JANE_2"))
-    recwarn.clear()
+    caplog.clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         (volume,) = list_dicom(tmp_path).volumes
         np.testing.assert_array_equal(read_dicom(volume).array, HU)
+    assert caplog.records == []
     assert volume.patient == "Zoë \N{LUNGS}"
     assert capfd.readouterr() == ("", "")
 

@@ -75,13 +75,13 @@ def read_dicom(volume: VolumeFile, on_gap: OnGap = "error") -> Volume:
     Raises `VolumeError` for a problem of the geometry, damaged pixels, missing rescale with values that are no HU, and a
     compressed file without its decoder.
     """
-    slices = _slices(volume)
     geometry = volume.geometry
     if volume.problem is not None and (on_gap != "resample" or geometry is None):
         hint = "" if geometry is None else "; to interpolate, ct.on_gap=resample, to leave it out, ct.on_gap=skip"
         raise VolumeError(f"the series in {volume.path}: {volume.problem}{hint}.")
     if geometry is None:
         raise VolumeError(f"the series in {volume.path} does not say its geometry.")
+    slices = _slices(volume)
     report = HuReport()
     array = np.full(geometry.size, -1024, np.int16) if volume.problem else np.empty(geometry.size, np.int16)
 

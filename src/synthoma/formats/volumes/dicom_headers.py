@@ -38,6 +38,7 @@ _FIRST = 4096
 _HEADS = (1 << 17, 1 << 25)
 # Compressed files are read whole; the largest slice has 64 MiB when it is not compressed.
 _LARGEST_COMPRESSED = 1 << 27
+_MOST_FRAGMENTS = 1 << 16
 _UNDEFINED = 0xFFFFFFFF
 _UID = re.compile(r"[0-9.]{1,64}")
 _SHORT_VRS = frozenset({b"UL", b"CS", b"UI", b"DA", b"TM", b"LO", b"SH", b"DT"})
@@ -73,7 +74,7 @@ class PixelFormat:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """One file. Private: series, patient, sop_instance_uid, taken. facts: harmless. refusal: why it is no CT slice, if so.
+    """One file. Private: series, patient, sop_instance_uid, taken. facts: harmless.
 
     position, orientation (row direction, then column direction), spacing (between rows, between columns; mm), tilt
     (degrees): as stored; None where the header does not say. taken: date and time as sortable text, "" for unknown.
@@ -269,7 +270,8 @@ def _pixel_format(
     if slope == 0:
         raise ValueError("its rescale slope is 0")
     found = pixel_element(os.pread(file, 12, at), syntax)
-    assert found is not None  # _parse has looked
+    if found is None:
+        raise ValueError("it changed while it was read")
     made = PixelFormat(
         syntax,
         at,
@@ -300,14 +302,15 @@ def _check_extent(pixels: PixelFormat, file: int, size: int, start: int) -> None
     if size > _LARGEST_COMPRESSED:
         raise ValueError(f"it has {size >> 20} MiB, more than a compressed slice can have")
     at = start
-    while True:
+    for _ in range(_MOST_FRAGMENTS):
         item = os.pread(file, 8, at)
         group, element, length = struct.unpack("<HHI", item) if len(item) == 8 else (0, 0, 0)
         if (group, element) == (0xFFFE, 0xE0DD):
             return
         at += 8 + length
         if (group, element) != (0xFFFE, 0xE000) or at > size:
-            raise ValueError("its compressed pixels are damaged or cut off")
+            break
+    raise ValueError("its compressed pixels are damaged or cut off")
 
 
 def _padding(raw: Mapping[str, bytes | None], order: str, signed: bool) -> tuple[int, int] | None:

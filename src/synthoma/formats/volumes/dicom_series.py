@@ -142,10 +142,12 @@ def _group_volumes(
         return [_checked(slices, sizes, ()) for slices in acquisitions], left
     warnings: tuple[str, ...] = ()
     if different:
-        warnings = (f"{different} places had several slices with different pixels; the newest of each was kept",)
+        warnings = (
+            f"{different} places had several slices with different pixels; one of each was kept, the newest by its time",
+        )
         for place in kept:
-            older = "another slice of its series lies at the same place, is newer and has different pixels"
-            left += [LeftOut("duplicate slice", older, one.path) for one in place[:-1]]
+            other = "another slice of its series lies at the same place, has different pixels and was kept"
+            left += [LeftOut("duplicate slice", other, one.path) for one in place[:-1]]
     return [_checked([place[-1] for place in kept], sizes, warnings)], left
 
 
