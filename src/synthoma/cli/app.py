@@ -8,7 +8,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from synthoma.cli import augment, compare, data, evaluate, fetch, generate, info, marks, slides, train
+from synthoma.cli import augment, compare, ct, data, evaluate, fetch, generate, info, marks, slides, train
 from synthoma.cli.console import error_console
 from synthoma.errors import Interrupted, SynthomaError
 
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (train, fetch, data, slides, marks, augment, generate, evaluate, compare, info):
+for module in (train, fetch, data, slides, ct, marks, augment, generate, evaluate, compare, info):
     module.register(app)
 
 
