@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-pydicom = pytest.importorskip("pydicom")
+pytest.importorskip("pydicom")
 pytest.importorskip("SimpleITK")
 pytest.importorskip("nibabel")
 
 import pyarrow.parquet as pq
+import pydicom
 import typer
-from dicom_files import write_series
 from typer.testing import CliRunner
 
+from dicom_files import write_series
 from synthoma.cli import ct
 from synthoma.errors import DataError, VolumeError
 from synthoma.formats.cuts import cuts_shards
@@ -33,6 +34,7 @@ from synthoma.preparation.ct.pseudonyms import PseudonymKey, load_key
 from synthoma.preparation.ct.summary import cut_rows, describe_cuts
 from synthoma.recipe import Recipe, load_recipe
 from synthoma.sources.cuts import CutsSource
+from synthoma.sources.terms import data_terms
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,13 @@ SLICES = ("ct.cut=slices", "ct.slices.least_lung=0", "ct.spacing=1", "ct.cube=nu
 
 
 def cut(
-    data: Path, out: Path, key: Path, *settings: str, marks: Path | None = None, groups: Path | None = None, **options: Any
+    data: Path,
+    out: Path,
+    key: Path,
+    *settings: str,
+    marks: Path | None = None,
+    groups: Path | None = None,
+    **options: Any,
 ) -> tuple[VolumeSet, CutResult]:
     wanted = recipe(*settings)
     found = find_volumes(data, wanted, marks, groups, key_file=key)
@@ -103,8 +111,16 @@ def test_nothing_that_is_written_or_printed_names_a_patient(
     _, result = cubes
     names = names_in(phantoms / "images") | {path.stem for path in (phantoms / "marks").rglob("*.xml")}
     assert len(names) > 100
-    written = texts_of(result.folder) + "\n".join(sum(describe_cuts(result), [])).encode()
-    _, slices = cut(phantoms / "images", tmp_path / "slices", key_file, *SLICES, marks=phantoms / "marks")
+    some = pydicom.dcmread(next((phantoms / "images").rglob("*.dcm")))
+    assert {some.PatientID, some.SeriesInstanceUID, some.StudyDate, some.PatientName.family_name} <= names
+    written = texts_of(result.folder) + str(describe_cuts(result)).encode()
+    reference = tmp_path / "slices-of-MRN-0042"
+    reference.mkdir()
+    np.save(reference / "of-MRN-0042.npy", body()[0])
+    names.add("MRN-0042")
+    like = (f"ct.slices.reference={reference}", "ct.slices.likeness=-1")
+    _, slices = cut(phantoms / "images", tmp_path / "slices", key_file, *SLICES, *like, marks=phantoms / "marks")
+    assert "likeness" in cuts_shards(slices.folder)[0].table()
     written += texts_of(slices.folder)
     app = typer.Typer()
     ct.register(app)
@@ -140,14 +156,12 @@ def test_cubes_masks_and_attributes_come_back_as_records(cubes: tuple[VolumeSet,
         assert 6 < float(record.attributes["diameter_mm"] or 0) < 40
         assert str(found.root) not in str(record.origin)
     notes, warnings = describe_cuts(result)
-    assert f"{len(records)} cubes of 3 volumes and 2 patients" in notes[0]
-    assert any("positions and boxes" in note for note in notes)
+    assert any(f"{len(records)} cubes of 3 volumes and 2 patients" in note for note in notes)
+    assert any("each lesion was cut once" in note for note in notes)
     assert warnings == []
 
 
-def test_what_is_done_is_left_alone_until_something_changes(
-    phantoms: Path, key_file: Path, tmp_path: Path
-) -> None:
+def test_what_is_done_is_left_alone_until_something_changes(phantoms: Path, key_file: Path, tmp_path: Path) -> None:
     data, out = tmp_path / "images", tmp_path / "cuts"
     shutil.copytree(phantoms / "images", data)
     marks = phantoms / "marks" / "luna16"
@@ -155,11 +169,11 @@ def test_what_is_done_is_left_alone_until_something_changes(
     assert (len(first.files), first.reused) == (2, 0)
     _, both = cut(data, out, key_file, marks=marks)
     assert (len(both.files), both.reused) == (3, 2)
-    before = texts_of(out)
+    before = {shard.key: shard.pixels().tobytes() for shard in cuts_shards(out)}
     os.utime(next(data.rglob("*.dcm")))
     _, again = cut(data, out, key_file, marks=marks)
     assert again.reused == 2
-    assert texts_of(out).count(b"rejected") == before.count(b"rejected")
+    assert {shard.key: shard.pixels().tobytes() for shard in cuts_shards(out)} == before
     # With other settings, a part alone must not be read together with the rest.
     cut(data, out, key_file, "ct.spacing=3", marks=marks, shard=(0, 2))
     with pytest.raises(DataError, match="other settings"):
@@ -196,6 +210,8 @@ def test_the_key_is_made_once_for_its_owner_only(tmp_path: Path, monkeypatch: py
     assert len(file.read_bytes()) == 32
     assert load_key(file).name("patient", "x") == made.name("patient", "x") != made.name("volume", "x")
     assert made.warnings == ()
+    assert made.made
+    assert not load_key(file).made
     assert repr(made) == "PseudonymKey(warnings=())"
     file.chmod(0o644)
     assert len(load_key(file).warnings) == 1
@@ -217,7 +233,10 @@ def body(size: tuple[int, int, int] = (8, 70, 72), seed: int = 0) -> np.ndarray:
 def test_slices_keep_every_voxel_of_dicom(tmp_path: Path, key_file: Path) -> None:
     hu = body()
     write_series(tmp_path / "data" / "one", hu)
+    (tmp_path / "data" / "synthoma-data.yaml").write_text("licence: CC-BY-4.0\nmay_release: true\n")
     _, result = cut(tmp_path / "data", tmp_path / "cuts", key_file, *SLICES)
+    assert data_terms(result.folder) == data_terms(tmp_path / "data")
+    assert data_terms(result.folder).licence == "CC-BY-4.0"
     (shard,) = cuts_shards(result.folder)
     np.testing.assert_array_equal(shard.pixels(), hu)
     assert shard.masks() is None
@@ -249,7 +268,7 @@ def test_a_damaged_volume_costs_itself_only_and_is_named_on_the_terminal_only(tm
     settings = (*SLICES, "ct.unit=hu")
     _, result = cut(data, tmp_path / "cuts", key_file, *settings, "ct.max_failed=0.5")
     assert (len(result.done), len(result.failed)) == (2, 1)
-    told = "".join(sum(describe_cuts(result), [])) + str(cut_rows(result))
+    told = str(describe_cuts(result)) + str(cut_rows(result))
     assert "patient-" not in told
     assert str(tmp_path) not in told
     assert "1 of 3 volumes cannot be cut" in told
@@ -261,7 +280,10 @@ def test_groups_hold_together_what_has_no_patient(tmp_path: Path, key_file: Path
     data = tmp_path / "data"
     for number in range(3):
         write_volume(data / f"scan{number}.mhd", body(seed=number), Geometry((8, 70, 72), (2.0, 1.0, 1.0)))
-    alone = find_volumes(data, recipe(), key_file=key_file)
+    alone = find_volumes(data, recipe(), key_file=tmp_path / "new.key")
+    assert alone.notes[0].startswith("A key for the pseudonyms was made")
+    alone = find_volumes(data, recipe(), key_file=tmp_path / "new.key")
+    assert alone.notes == []
     assert len(set(alone.groups)) == 3
     assert "3 of 3 volumes do not say their patient" in alone.warnings[0]
     groups = tmp_path / "groups.csv"
@@ -282,7 +304,7 @@ def test_marks_that_fit_nothing_are_an_error_and_cubes_need_some(tmp_path: Path,
     with pytest.raises(DataError, match="cut around marks"):
         cut(tmp_path / "data", tmp_path / "cuts", key_file)
     table.write_text("file,x,y,z,diameter,label,grade\nscan,35,36,8,9,tumour,2\nscan,35,36,800,9,tumour,2\n")
-    _, result = cut(tmp_path / "data", tmp_path / "cuts", key_file, marks=table)
+    _, result = cut(tmp_path / "data", tmp_path / "cuts", key_file, "ct.cube=8", marks=table)
     (shard,) = cuts_shards(tmp_path / "cuts")
     columns = shard.table()
     assert columns["reason"] == ["", "outside the volume"]
@@ -291,6 +313,10 @@ def test_marks_that_fit_nothing_are_an_error_and_cubes_need_some(tmp_path: Path,
     assert columns["grade"] == [2, 2]
     assert columns["index_z"][0] == pytest.approx(4)
     assert shard.info["rejected"] == {"outside the volume": 1}
+    source = CutsSource.open(tmp_path / "cuts", recipe().source, None)
+    (record,) = source.records()
+    assert (record.unit, record.label, record.attributes["grade"]) == ("unknown", "tumour", 2)
+    assert "ct.unit=hu" in source.warnings[0]
     assert "Not taken: outside the volume 1." in describe_cuts(result)[0]
 
 
@@ -298,17 +324,31 @@ def test_the_commands_look_and_cut(phantoms: Path, key_file: Path, tmp_path: Pat
     app = typer.Typer()
     ct.register(app)
     images, luna = str(phantoms / "images"), str(phantoms / "marks" / "luna16")
-    plain = CliRunner().invoke(app, ["volumes", images, "--marks", luna, "--key", str(key_file)], env={"COLUMNS": "200"})
+    plain = CliRunner().invoke(
+        app, ["volumes", images, "--marks", luna, "--key", str(key_file)], env={"COLUMNS": "200"}
+    )
     assert plain.exit_code == 0, plain.output
     assert plain.output.count("32 x 96 x 96") == 3
     assert "nodule" in plain.output
     small = ["--set", "ct.cube=16", "--set", "ct.spacing=2"]
-    arguments = ["cut", "lung-nodule-wgan-gp", "--data", images, "--marks", luna, "--out", str(tmp_path / "cuts"), *small]
+    arguments = [
+        "cut",
+        "lung-nodule-wgan-gp",
+        "--data",
+        images,
+        "--marks",
+        luna,
+        "--out",
+        str(tmp_path / "cuts"),
+        *small,
+    ]
     done = CliRunner().invoke(app, [*arguments, "--key", str(key_file), "--workers", "2", "--json"])
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
     assert len(document["volumes"]) == 3
-    assert sum(row["taken"] for row in document["volumes"]) == sum(len(shard.pixels()) for shard in cuts_shards(tmp_path / "cuts"))
+    assert sum(row["taken"] for row in document["volumes"]) == sum(
+        len(shard.pixels()) for shard in cuts_shards(tmp_path / "cuts")
+    )
 
 
 def test_inspection_reads_headers_and_lungs_if_asked(phantoms: Path, key_file: Path) -> None:
@@ -325,3 +365,75 @@ def test_what_volumes_are(phantoms: Path, cubes: tuple[VolumeSet, CutResult], tm
     assert not holds_ct(cubes[1].folder, recipe())
     assert not holds_ct(tmp_path, recipe())
     assert holds_ct(tmp_path, recipe("source.kind=volumes"))
+
+
+@pytest.mark.parametrize("kind", ["metaimage", "nifti"])
+def test_other_formats_give_the_same_cubes_as_dicom(
+    kind: str, phantoms: Path, cubes: tuple[VolumeSet, CutResult], key_file: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "phantoms"
+    write_ct_phantoms(
+        folder, volumes=3, patients=2, kind=kind, size=(32, 96, 96), spacing=(4.0, 3.2, 3.2), nodules=(2, 3), diameters=(14, 26),
+        marks=("lidc", "luna16"), seed=3,
+    )  # fmt: skip
+    _, other = cut(folder / "images", tmp_path / "cuts", key_file, "ct.unit=hu", marks=folder / "marks" / "lidc")
+    _, own = cut(phantoms / "images", tmp_path / "dicom", key_file, marks=phantoms / "marks" / "lidc")
+    found, expected = (
+        sorted((float(row.mean()), row) for shard in cuts_shards(result.folder) for row in shard.pixels())
+        for result in (other, own)
+    )
+    assert len(found) == len(expected) >= 3
+    for (_, row), (_, reference) in zip(found, expected, strict=True):
+        assert np.abs(row.astype(np.int64) - reference).max() <= 1
+    masks = [
+        sorted(int(mask.sum()) for shard in cuts_shards(result.folder) for mask in shard.masks())
+        for result in (other, own)
+    ]  # type: ignore[union-attr]
+    assert masks[0] == masks[1]
+
+
+def lidc_xml(nodules: dict[str, list[tuple[float, str, list[tuple[int, int]]]]], series: str) -> str:
+    """A reading by one reader. nodules: name -> (z, SOP UID, outline) of each slice."""
+    told = []
+    for name, slices in nodules.items():
+        rois = "".join(
+            f"<roi><imageZposition>{z}</imageZposition><imageSOP_UID>{uid}</imageSOP_UID><inclusion>TRUE</inclusion>"
+            + "".join(f"<edgeMap><xCoord>{x}</xCoord><yCoord>{y}</yCoord></edgeMap>" for x, y in outline)
+            + "</roi>"
+            for z, uid, outline in slices
+        )
+        told.append(
+            f"<unblindedReadNodule><noduleID>{name}</noduleID><characteristics><malignancy>5</malignancy></characteristics>"
+            f"{rois}</unblindedReadNodule>"
+        )
+    return (
+        f"<LidcReadMessage><ResponseHeader><SeriesInstanceUid>{series}</SeriesInstanceUid></ResponseHeader>"
+        f"<readingSession>{''.join(told)}</readingSession></LidcReadMessage>"
+    )
+
+
+def test_outlines_on_a_series_with_a_gap_are_placed_or_refused(tmp_path: Path, key_file: Path) -> None:
+    hu = body((14, 70, 72))
+    hu[8:11, 31:38, 31:38] = 900
+    files = write_series(tmp_path / "data" / "one", hu, spacing=(5.0, 1.0, 1.0))
+    uids = [str(pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID) for file in files]
+    series = str(pydicom.dcmread(files[0], stop_before_pixels=True).SeriesInstanceUID)
+    files[3].unlink()
+    square = [(30, 30), (38, 30), (38, 38), (30, 38)]
+    nodules = {
+        "whole": [(-300.0 + 5 * k, uids[k], square) for k in (8, 9, 10)],
+        "torn": [(-300.0 + 5 * k, uids[k], [(x - 15, y) for x, y in square]) for k in (2, 4)],
+        "lost": [(-300.0 + 5 * k, uids[k], [(x + 15, y) for x, y in square]) for k in (2, 3, 4)],
+    }
+    marks = tmp_path / "reading.xml"
+    marks.write_text(lidc_xml(nodules, series))
+    settings = ("ct.on_gap=resample", "ct.spacing=1", "ct.cube=21")
+    _, result = cut(tmp_path / "data", tmp_path / "cuts", key_file, *settings, marks=marks)
+    (shard,) = cuts_shards(result.folder)
+    assert shard.info["rejected"] == {"outlined on slices that are missing or lie unevenly": 2}
+    assert shard.info["taken"] == 1
+    masks = shard.masks()
+    assert masks is not None
+    # The block of 15 x 7 x 7 mm lies where its mask does.
+    assert int(masks.sum()) == pytest.approx(15 * 7 * 7, rel=0.03)
+    assert shard.pixels()[masks > 0].min() > 400
