@@ -143,14 +143,25 @@ def cut_ct(
     groups: Path | None = None,
     workers: int | None = None,
     shard: tuple[int, int] = (0, 1),
+    key_file: Path | None = None,
 ) -> "CutResult":
-    """Cut CT volumes into a folder of cubes or slices, and say what came of them; volumes that are done are left alone."""
+    """Cut CT volumes into a folder of cubes or slices, and say what came of them; volumes that are done are left alone.
+
+    key_file: of the pseudonyms' key; None for the one in the user's own configuration.
+    """
     require_ct()
     from synthoma.preparation.ct.cut import cut_volumes
     from synthoma.preparation.ct.find import find_volumes
     from synthoma.preparation.ct.summary import describe_cuts
 
-    volumes = find_volumes(data, recipe, marks, groups)
+    volumes = find_volumes(
+        data,
+        recipe,
+        marks,
+        groups,
+        key_file=key_file,
+        progress=lambda done, total: observer.progress("Looking into files", done, total),
+    )
     result = cut_volumes(
         volumes,
         recipe,

@@ -1,6 +1,5 @@
 """`volumes` and `cut`: CT volumes, looked at and cut into cubes or slices."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,18 +7,12 @@ import typer
 from rich.table import Table
 
 from synthoma.cli.console import ConsoleObserver, console, print_json
-from synthoma.cli.options import Groups, Json, Set, Workers
+from synthoma.cli.options import Groups, Json, Marks, Set, Workers
 from synthoma.cli.slides import parse_shard, slide_table
 from synthoma.recipe import load_recipe
 
 RECIPE = "lung-nodule-wgan-gp"
 
-Marks = Annotated[
-    Path | None,
-    typer.Option(
-        "--marks", help="CT: file or folder with LIDC XML, LUNA16 tables, Lung-PET-CT-Dx boxes or a plain table."
-    ),
-]
 Key = Annotated[
     Path | None,
     typer.Option(
@@ -121,36 +114,18 @@ def cut(
     from synthoma.preparation.ct.detect import require_ct
 
     require_ct()
-    from synthoma.preparation.ct.cut import cut_volumes
-    from synthoma.preparation.ct.find import find_volumes
     from synthoma.preparation.ct.summary import cut_rows, describe_cuts
+    from synthoma.workflow import cut_ct
 
     wanted = [*(settings or []), *([f"ct.on_gap={on_gap}"] if on_gap is not None else [])]
     resolved, part = load_recipe(recipe, wanted), parse_shard(shard)
     with ConsoleObserver(quiet=as_json) as observer:
-        found = find_volumes(
-            data,
-            resolved,
-            marks,
-            groups,
-            key_file=key,
-            progress=lambda n, of: observer.progress("Looking into files", n, of),
+        result = cut_ct(
+            resolved, data, out, observer, marks=marks, groups=groups, workers=workers, shard=part, key_file=key
         )
-        result = cut_volumes(
-            found,
-            resolved,
-            out,
-            workers=workers or len(os.sched_getaffinity(0)),
-            shard=part,
-            progress=lambda n, of: observer.progress("Cutting volumes", n, of),
-        )
-        notes, warnings = describe_cuts(result)
-        for note in notes:
-            observer.say(note)
-        for warning in warnings:
-            observer.warn(warning)
     rows = cut_rows(result)
     if as_json:
+        notes, warnings = describe_cuts(result)
         print_json({"cuts": str(out), "volumes": [row._asdict() for row in rows], "notes": notes, "warnings": warnings})
         return
     table = slide_table("volume", result.cut, "by class", "not taken")

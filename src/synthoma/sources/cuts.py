@@ -64,6 +64,7 @@ class CutsSource(ListedSource):
     def _records_of(self, shard: CutsShard) -> list[Record]:
         table = shard.table()
         attributes = [name for name in table if name not in PLACE]
+        facts = shard.info["volume"]["facts"]
         unit: Unit = shard.info["unit"]
         spacing = shard.info["spacing"]
         owner = str(shard.info["group"])
@@ -73,7 +74,7 @@ class CutsSource(ListedSource):
                 label=table["label"][i],
                 group=pseudonym(owner),
                 origin=Origin(shard.path, f"{shard.key}[{row}]", owner),
-                attributes={name: table[name][i] for name in attributes},
+                attributes={**facts, **{name: table[name][i] for name in attributes}},
                 unit=unit,
                 spacing=None if spacing is None else tuple(spacing),
             )

@@ -23,10 +23,9 @@ class DataTerms(BaseModel):
 
 def keep_terms(data: Path, folder: Path) -> None:
     """Copy what the owner says of the raw data to what was made of them: tiles, cubes."""
-    data_terms(data)
-    file = (data if data.is_dir() else data.parent) / FILE_NAME
-    if file.is_file():
-        write_atomically(folder / FILE_NAME, file.read_bytes())
+    terms = data_terms(data).model_dump(exclude_none=True)
+    if terms:
+        write_atomically(folder / FILE_NAME, yaml.safe_dump(terms, allow_unicode=True))
 
 
 def data_terms(path: Path) -> DataTerms:

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from synthoma.ct_settings import CtSection
 from synthoma.errors import DataError, SynthomaError, VolumeError
 from synthoma.formats.cuts import INFO, SCHEMA_VERSION, SETTINGS, CutsShard
@@ -29,9 +27,8 @@ from synthoma.preparation.ct.pieces import PieceWriter
 from synthoma.preparation.ct.slices import cut_slices, load_references
 from synthoma.preparation.slides.isolated import Failure, run_isolated
 from synthoma.recipe import Recipe, content_hash
-from synthoma.run import aside_folder, file_sha256, read_json, write_atomically, write_json
-from synthoma.sources.terms import FILE_NAME as TERMS
-from synthoma.sources.terms import data_terms
+from synthoma.run import aside_folder, file_sha256, read_json, write_json
+from synthoma.sources.terms import keep_terms
 
 # Raised when what a shard holds changes its meaning, so that older ones are cut anew.
 VERSION = 1
@@ -245,10 +242,7 @@ def _begin(out: Path, found: VolumeSet, settings: Mapping[str, Any]) -> None:
             f"{out} was cut with another key of pseudonyms, by which the same volumes have other names. Give that key (--key FILE), "
             "or cut into a new folder."
         )
-    # What the owner says of licence and citation goes along.
-    terms = data_terms(found.root).model_dump(exclude_none=True)
-    if terms:
-        write_atomically(out / TERMS, yaml.safe_dump(terms, allow_unicode=True))
+    keep_terms(found.root, out)
     write_json(
         known,
         {"schema": SCHEMA_VERSION, "settings": content_hash(settings), "ct": settings, "pseudonyms": fingerprint},
