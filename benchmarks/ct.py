@@ -104,7 +104,9 @@ def reading(work: Path, python: Path, options: argparse.Namespace) -> dict[str, 
     folder = work / "series"
     random = np.random.default_rng(0)
     hu = random.integers(-1024, 1500, (SLICES, SIDE, SIDE), dtype=np.int16)
-    write_dicom_series(folder, hu, Geometry(hu.shape, (1.0, 0.7, 0.7)), series=DicomSeries("Phantom-1", "Phantom^One", 1))
+    write_dicom_series(
+        folder, hu, Geometry(hu.shape, (1.0, 0.7, 0.7)), series=DicomSeries("Phantom-1", "Phantom^One", 1)
+    )
     summaries = hold(workers(("reading",), ("simpleitk", "highdicom"), ("--series", str(folder)), python), options)
     return {
         "contestants": summaries,
