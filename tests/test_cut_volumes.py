@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from dicom_files import write_series
 from synthoma.cli import ct
+from synthoma.cli.console import console
 from synthoma.errors import DataError, VolumeError
 from synthoma.formats.cuts import cuts_shards
 from synthoma.formats.volumes.geometry import Geometry
@@ -320,13 +321,14 @@ def test_marks_that_fit_nothing_are_an_error_and_cubes_need_some(tmp_path: Path,
     assert "Not taken: outside the volume 1." in describe_cuts(result)[0]
 
 
-def test_the_commands_look_and_cut(phantoms: Path, key_file: Path, tmp_path: Path) -> None:
+def test_the_commands_look_and_cut(
+    phantoms: Path, key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = typer.Typer()
     ct.register(app)
     images, luna = str(phantoms / "images"), str(phantoms / "marks" / "luna16")
-    plain = CliRunner().invoke(
-        app, ["volumes", images, "--marks", luna, "--key", str(key_file)], env={"COLUMNS": "200"}
-    )
+    monkeypatch.setattr(console, "_width", 200)
+    plain = CliRunner().invoke(app, ["volumes", images, "--marks", luna, "--key", str(key_file)])
     assert plain.exit_code == 0, plain.output
     assert plain.output.count("32 x 96 x 96") == 3
     assert "nodule" in plain.output

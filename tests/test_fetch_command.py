@@ -13,6 +13,7 @@ import synthoma.cli.fetch
 import synthoma.fetching
 from fetch_fixture import CONTENT, MD5, FileServer, entry_of, file_server, remote
 from synthoma.cli.app import app
+from synthoma.cli.console import console
 from synthoma.fetching import Entry, FetchError, catalogue, find_entry
 from synthoma.fetching.entries import Http
 from synthoma.recipe import shipped_recipes
@@ -94,13 +95,14 @@ def test_it_asks_first(server: FileServer, local_entry: Entry, tmp_path: Path, m
     assert (out / "set.npz").read_bytes() == CONTENT
 
 
-def test_scripts(server: FileServer, local_entry: Entry, tmp_path: Path) -> None:
+def test_scripts(server: FileServer, local_entry: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = CliRunner().invoke(app, ["fetch", "local", "--out", str(tmp_path / "out"), "--yes", "--json"])
     assert shown.exit_code == 0, shown.output
     assert json.loads(shown.stdout)["files"][0]["compared_with"] == MD5
     listed = CliRunner().invoke(app, ["fetch", "--json"])
     assert [row["name"] for row in json.loads(listed.stdout)] == [entry.name for entry in catalogue()]
-    table = CliRunner(env={"COLUMNS": "250"}).invoke(app, ["fetch", "--list"])
+    monkeypatch.setattr(console, "_width", 250)
+    table = CliRunner().invoke(app, ["fetch", "--list"])
     assert "medmnist-nodulemnist3d" in table.output
     missing = CliRunner().invoke(app, ["fetch", "local"])
     assert missing.exit_code == typer.BadParameter("").exit_code

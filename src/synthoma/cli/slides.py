@@ -111,10 +111,10 @@ def tiles(
 
 
 def slide_table(*columns: str) -> Table:
-    """A table whose columns are never cut, but for the last two, which fold."""
+    """A table in which nothing is cut: the last two columns fold, on a narrow screen the others too."""
     table = Table(box=None)
     for number, name in enumerate(columns):
-        table.add_column(name, no_wrap=number < len(columns) - 2, overflow="fold")
+        table.add_column(name, no_wrap=number == 0, overflow="fold")
     return table
 
 
