@@ -6,6 +6,7 @@ augment  affine, elastic deformation and noise of a cube of 64^3 with its mask, 
          TorchIO and MONAI. MONAI's grid distortion, which is no elastic deformation and resamples twice, stands beside.
 reading  a series of 200 slices of 512x512: ours from the folder to the voxels, with all checks of the geometry, against
          SimpleITK's reader (which has none) and highdicom's strict one; files are in the cache of the system
+batch    the same augmentation of batches of 32 cubes as training does it, on `--device` (cuda: the GPU line)
 nodules  cubes of 64^3 around a thousand nodules of a hundred phantom volumes, with two workers: time, and the peak of
          memory against that of ten volumes
 
@@ -16,6 +17,7 @@ Each part that is run replaces itself in the result file.
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,9 +28,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from results import FOLDER, HERE, header, write_result
+from synthoma.draws import StepDraws
 from synthoma.formats.volumes import Geometry
+from synthoma.transforms.deform import DeformationRanges, draw_deformation, resample_batch
 from turns import Contestant, play, ratios
 
 PEERS = ("torchio==1.2.1", "monai==1.6.1", "highdicom==0.28.2", "SimpleITK==2.5.7", "pydicom==3.0.2")
@@ -115,7 +120,35 @@ def reading(work: Path, python: Path, options: argparse.Namespace) -> dict[str, 
     }
 
 
-def nodules(work: Path, options: argparse.Namespace) -> dict[str, Any]:
+def batch(work: Path, python: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Cubes a second in batches of 32, image and mask, parameters drawn anew for each."""
+    device = torch.device(options.device)
+    ranges = DeformationRanges(elastic=4.0, noise=(0.0, 20.0))
+    volumes = torch.randint(-1000, 400, (32, 1, 64, 64, 64), dtype=torch.int16, device=device)
+    masks = (volumes > 0).to(torch.uint8)
+
+    def step(number: int) -> None:
+        draws = StepDraws(0, number, torch.arange(32))
+        resample_batch(volumes, masks, draw_deformation(ranges, draws, (64, 64, 64)))
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    for number in range(2):
+        step(number)
+    seconds = []
+    while len(seconds) < 5 or sum(seconds) < options.seconds:
+        start = time.perf_counter()
+        step(len(seconds))
+        seconds.append(time.perf_counter() - start)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return {
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "cubes_per_second": round(32 / statistics.median(seconds), 1),
+    }
+
+
+def nodules(work: Path, python: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Seconds and peak memory of `synthoma cut` for ten volumes and for all."""
     from synthoma.phantoms.ct import write_ct_phantoms
 
@@ -174,27 +207,26 @@ def family_memory(pid: int) -> int:
     return total
 
 
+PARTS = {"augment": augment, "batch": batch, "reading": reading, "nodules": nodules}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", choices=("augment", "reading", "nodules"), default=None)
+    parser.add_argument("--parts", nargs="+", choices=tuple(PARTS), default=tuple(PARTS))
     parser.add_argument("--peer-python", type=Path, help="a Python that has the peers already")
+    parser.add_argument("--device", default="cpu", help="of the part batch")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--most-rounds", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--patience", type=float, default=20.0)
     parser.add_argument("--out", type=Path, default=FOLDER / "ct.json")
     options = parser.parse_args()
-    parts = options.parts or ["augment", "reading", "nodules"]
+    parts = options.parts
     result = json.loads(options.out.read_text()) if options.out.exists() else {}
     python = peer_environment(options.peer_python) if {"augment", "reading"} & set(parts) else Path(sys.executable)
     for part in parts:
         with tempfile.TemporaryDirectory() as folder:
-            work = Path(folder)
-            measured = (
-                nodules(work, options)
-                if part == "nodules"
-                else {"augment": augment, "reading": reading}[part](work, python, options)
-            )
+            measured = PARTS[part](Path(folder), python, options)
         result[part] = {**header("ct"), **measured}
         write_result(options.out, result)
 
