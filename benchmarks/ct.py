@@ -81,7 +81,7 @@ def augment(work: Path, python: Path, options: argparse.Namespace) -> dict[str, 
     random = np.random.default_rng(0)
     places = np.indices((64, 64, 64)) - 31.5
     mask = ((places**2).sum(axis=0) < 12**2).astype(np.uint8)
-    image = (random.normal(-850, 40, mask.shape) + 880 * mask).astype(np.float32)
+    image = (random.normal(-850, 40, mask.shape) + 880.0 * mask).astype(np.float32)
     np.savez(work / "cube.npz", image=image, mask=mask)
     peers = ("torchio", "torchio-two", "monai", "monai-grid")
     summaries = hold(
