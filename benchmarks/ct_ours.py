@@ -2,7 +2,7 @@
 
 augment-float    `synthoma.augment_nodule` of float32, a sample a step
 augment-hu       the same of int16
-reading          `list_volumes` and `read_volume`: all headers, all checks, all voxels
+reading          `list_volumes` and `read_volume` as `synthoma cut` calls them: all headers, all checks, all voxels
 """
 
 import argparse
@@ -16,6 +16,7 @@ import torch
 
 import synthoma
 from synthoma.formats.volumes.registry import list_volumes, read_volume
+from synthoma.memory import keep_freed_memory
 from worker import serve, timed_steps
 
 Step = Callable[[], object]
@@ -33,7 +34,8 @@ def augment(file: Path, dtype: type) -> Step:
 
 
 def reading(folder: Path) -> Step:
-    """What a user's command does with one series."""
+    """What a user's command does with one series, in a process that keeps freed memory as its workers do."""
+    keep_freed_memory()
 
     def step() -> Any:
         (volume,) = list_volumes(folder).volumes

@@ -82,14 +82,15 @@ def to_hu(raw: NDArray[np.integer[Any]], pixels: PixelFormat, out: NDArray[np.in
     if pixels.inverted and slope > 0:
         report.notes["its slices are MONOCHROME1; their stored values were turned round"] = None
         values = (-1 if pixels.signed else (1 << pixels.bits_stored) - 1) - values
-    if slope == 1.0 and intercept.is_integer() and pixels.bits_allocated < 32:
-        hu: NDArray[Any] = values.astype(np.int32)
-        hu += int(intercept)
+    if slope == 1.0 and intercept.is_integer() and _stays_short(pixels, int(intercept)):
+        # Most series: nothing can overflow, and no copy in a wider type is needed.
+        np.add(values, int(intercept), out=out, dtype=np.int16, casting="unsafe")
+        np.maximum(out, LOWEST_HU, out=out)
     else:
         hu = values * slope
         hu += intercept
         np.rint(hu, out=hu)
-    np.clip(hu, LOWEST_HU, np.iinfo(np.int16).max, out=out, casting="unsafe")
+        np.clip(hu, LOWEST_HU, np.iinfo(np.int16).max, out=out, casting="unsafe")
     if padded is None:
         return
     if ((out[padded] > _TISSUE_HU[0]) & (out[padded] < _TISSUE_HU[1])).any() and _fits(pixels):
@@ -119,15 +120,29 @@ def _significant(raw: NDArray[np.integer[Any]], pixels: PixelFormat) -> NDArray[
     # Decoders of the JPEG family put values into the lowest bits; elsewhere HighBit says where they are.
     up = pixels.bits_allocated - 1 - pixels.high_bit if pixels.syntax in (*UNCOMPRESSED, RLE) else down
     # The array's type has the sign of the pixels: the shift to the right carries it on.
-    found: NDArray[np.integer[Any]] = np.right_shift(np.left_shift(raw, up), down)
+    found: NDArray[np.integer[Any]] = np.left_shift(raw, up)
+    np.right_shift(found, down, out=found)
     return found if pixels.bits_allocated < 32 else found.astype(np.int64)
+
+
+def _stored_range(pixels: PixelFormat) -> tuple[int, int]:
+    """Lowest and highest value that the stored bits can hold."""
+    low = -(1 << pixels.bits_stored - 1) if pixels.signed else 0
+    return low, low + (1 << pixels.bits_stored) - 1
+
+
+def _stays_short(pixels: PixelFormat, intercept: int) -> bool:
+    """Whether every stored value, and its sum with the intercept, is one of int16."""
+    low, high = _stored_range(pixels)
+    limits = np.iinfo(np.int16)
+    return limits.min <= min(low, low + intercept) and max(high, high + intercept) <= limits.max
 
 
 def _fits(pixels: PixelFormat) -> bool:
     """Whether the stored bits can hold the padding; where not, it is no value of the image whatever they become."""
     assert pixels.padding is not None
-    low = -(1 << pixels.bits_stored - 1) if pixels.signed else 0
-    return low <= pixels.padding[0] and pixels.padding[1] < low + (1 << pixels.bits_stored)
+    low, high = _stored_range(pixels)
+    return low <= pixels.padding[0] and pixels.padding[1] <= high
 
 
 def _padded(

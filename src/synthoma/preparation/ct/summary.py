@@ -52,7 +52,11 @@ def describe_cuts(result: CutResult) -> tuple[list[str], list[str]]:
         *result.notes,
         f"{classes.total()} {result.cut} of {len(result.done)} volumes{reused} and {len(groups)} patients: {named or 'none'}.",
     ]
-    notes += [f"Masks: {', '.join(f'{_BY[name]} {n}' for name, n in sorted(masks.items()))}."] if set(masks) - {"none"} else []
+    notes += (
+        [f"Masks: {', '.join(f'{_BY[name]} {n}' for name, n in sorted(masks.items()))}."]
+        if set(masks) - {"none"}
+        else []
+    )
     if rejected:
         notes.append(f"Not taken: {', '.join(f'{reason} {n}' for reason, n in rejected.most_common())}.")
     if merged := sum(info["merged"] for info in result.done.values()):
