@@ -40,6 +40,7 @@ PEERS = ("torchio==1.2.1", "monai==1.6.1", "highdicom==0.28.2", "SimpleITK==2.5.
 SLICES, SIDE = 200, 512
 WANTED = {"torchio": 5.0, "monai": 5.0, "simpleitk": 1 / 1.6, "highdicom": 5.0}
 VOLUMES, NODULES = 100, 10
+KEEP_ALL = ("--set", "ct.indeterminate=keep")
 
 
 def peer_environment(wanted: Path | None) -> Path:
@@ -177,7 +178,7 @@ def cut(data: Path, marks: Path, out: Path) -> dict[str, Any]:
     command = ["-m", "synthoma", "cut", "lung-nodule-r3", "--data", str(data), "--marks", str(marks), "--out", str(out)]
     start = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, *command, "--workers", "2", "--json"], stdout=subprocess.PIPE, text=True
+        [sys.executable, *command, "--workers", "2", "--json", *KEEP_ALL], stdout=subprocess.PIPE, text=True
     )
     peak = 0
     while process.poll() is None:
@@ -187,8 +188,13 @@ def cut(data: Path, marks: Path, out: Path) -> dict[str, Any]:
     if process.returncode:
         raise SystemExit(f"synthoma cut ended with code {process.returncode}")
     assert process.stdout is not None
-    told = json.loads(process.stdout.read())
-    return {"seconds": round(seconds, 1), "peak_memory_mib": peak >> 20, "told": told}
+    volumes = json.loads(process.stdout.read())["volumes"]
+    return {
+        "volumes": len(volumes),
+        "cubes": sum(volume["taken"] for volume in volumes),
+        "seconds": round(seconds, 1),
+        "peak_memory_mib": peak >> 20,
+    }
 
 
 def family_memory(pid: int) -> int:
