@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from synthoma.errors import DataError
-from synthoma.preparation.slides.isolated import Failure, run_isolated
+from synthoma.preparation.isolated import Failure, run_isolated
 
 
 def work(job: str, alive: Callable[[], None]) -> str:

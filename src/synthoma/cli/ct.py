@@ -8,7 +8,7 @@ from rich.table import Table
 
 from synthoma.cli.console import ConsoleObserver, console, print_json
 from synthoma.cli.options import Groups, Json, Marks, Set, Workers
-from synthoma.cli.slides import parse_shard, slide_table
+from synthoma.cli.slides import parse_shard, pieces_table, slide_table
 from synthoma.recipe import load_recipe
 
 RECIPE = "lung-nodule-wgan-gp"
@@ -128,16 +128,7 @@ def cut(
         notes, warnings = describe_cuts(result)
         print_json({"cuts": str(out), "volumes": [row._asdict() for row in rows], "notes": notes, "warnings": warnings})
         return
-    table = slide_table("volume", result.cut, "by class", "not taken")
-    for row in rows:
-        table.add_row(
-            row.key,
-            str(row.taken),
-            ", ".join(f"{name or 'no class'} {n}" for name, n in row.classes.items()),
-            row.problem or ", ".join(f"{name} {n}" for name, n in row.rejected.items()),
-            style=None if row.taken else "bold",
-        )
-    console.print(table)
+    console.print(pieces_table("volume", result.cut, ((row.key, row) for row in rows)))
 
 
 def _print_names(files: dict[str, Path]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from synthoma.ct_settings import CtSection
 from synthoma.errors import DataError, SynthomaError, VolumeError
 from synthoma.formats.cuts import INFO, SCHEMA_VERSION, SETTINGS, CutsShard
+from synthoma.formats.files import file_identity
 from synthoma.formats.volumes.geometry import Geometry
 from synthoma.formats.volumes.registry import read_volume
 from synthoma.formats.volumes.shapes import VolumeFile
@@ -25,7 +26,7 @@ from synthoma.preparation.ct.join import VolumeMarks
 from synthoma.preparation.ct.lesions import find_lesions, lps_geometry
 from synthoma.preparation.ct.pieces import PieceWriter
 from synthoma.preparation.ct.slices import cut_slices, load_references
-from synthoma.preparation.slides.isolated import Failure, run_isolated
+from synthoma.preparation.isolated import Failure, run_isolated
 from synthoma.recipe import Recipe, content_hash
 from synthoma.run import aside_folder, file_sha256, read_json, write_json
 from synthoma.sources.terms import keep_terms
@@ -253,20 +254,10 @@ def _job(found: VolumeSet, number: int, section: CtSection, voxels: int, out: Pa
     volume, key, group = found.volumes[number], found.keys[number], found.groups[number]
     marks = None if found.marks is None else found.marks[number]
     paths = [one.path for one in volume.slices] or [volume.path]
-    told = [settings, group, volume.unit, [_identity(path) for path in paths], _marks_identity(marks)]
+    told = [settings, group, volume.unit, [file_identity(path) for path in paths], _marks_identity(marks)]
     # Keyed, since names and times of files are among it.
     inputs = found.pseudonyms.name("inputs", json.dumps(told, sort_keys=True))
     return CutJob(key, group, volume, marks, section, voxels, out / key, settings, inputs)
-
-
-def _identity(file: Path) -> list[Any]:
-    """What tells whether a file was changed, without reading gigabytes of it."""
-    try:
-        status = file.stat()
-    except OSError:
-        # Whoever reads it says so, and it costs its volume only.
-        return [file.name, None, None]
-    return [file.name, status.st_size, status.st_mtime_ns]
 
 
 def _marks_identity(marks: VolumeMarks | None) -> Any:

@@ -16,7 +16,7 @@ from synthoma.measure.lungs import lung_mask
 from synthoma.preparation.ct.cut import PATIENCE_S, without_file
 from synthoma.preparation.ct.find import VolumeSet, find_volumes
 from synthoma.preparation.ct.lesions import find_lesions
-from synthoma.preparation.slides.isolated import Failure, run_isolated
+from synthoma.preparation.isolated import Failure, run_isolated
 from synthoma.recipe import Recipe
 
 # A plane is called by its name up to so many degrees; a gantry is tilted by more.
