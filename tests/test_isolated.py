@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from synthoma.errors import DataError
-from synthoma.preparation.slides.isolated import Failure, run_isolated
+from synthoma.preparation.isolated import Failure, run_isolated
 
 
 def work(job: str, alive: Callable[[], None]) -> str:
@@ -19,7 +19,7 @@ def work(job: str, alive: Callable[[], None]) -> str:
     if job == "hang":
         time.sleep(60)
     if job == "slow":
-        for _ in range(12):
+        for _ in range(24):
             time.sleep(0.25)
             alive()
     if job == "error":
@@ -31,13 +31,13 @@ def work(job: str, alive: Callable[[], None]) -> str:
 
 def test_what_crashes_hangs_or_fails_costs_one_piece() -> None:
     jobs = ["a", "crash", "hang", "error", "exit", "slow", "b"]
-    found = dict(run_isolated(work, jobs, workers=3, patience_s=2.0))
+    found = dict(run_isolated(work, jobs, workers=3, patience_s=5.0))
     assert found[0] == "A"
     assert found[6] == "B"
     # It takes longer than the patience, but says that it is alive.
     assert found[5] == "SLOW"
     assert found[1] == Failure("the process that read it ended unexpectedly (signal 11)")
-    assert found[2] == Failure("no progress within 2 s; given up")
+    assert found[2] == Failure("no progress within 5 s; given up")
     assert found[3] == Failure("this file is damaged.")
     assert found[4] == Failure("the process that read it ended unexpectedly (exit code 3)")
 

@@ -30,3 +30,11 @@ def test_links_are_followed_as_the_readers_follow_them(tmp_path: Path) -> None:
     before = manifest_hash([tmp_path / "data"], tmp_path / "memory.json")
     (kept / "a" / "one.png").write_bytes(b"another picture")
     assert manifest_hash([tmp_path / "data"], tmp_path / "memory.json") != before
+
+
+def test_what_is_remembered_names_nobody(tmp_path: Path) -> None:
+    (tmp_path / "Smith^John").mkdir()
+    manifest_hash([make(tmp_path / "Smith^John")], tmp_path / "memory.json")
+    text = (tmp_path / "memory.json").read_text()
+    assert "Smith" not in text
+    assert "one.png" not in text

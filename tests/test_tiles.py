@@ -228,6 +228,7 @@ def test_slides_become_a_dataset_split_by_patient(phantoms: Path, tmp_path: Path
     assert len(set(groups)) == 2
     assert all(len(set(splits[groups == group])) == 1 for group in set(groups))
     assert data.column("spacing")[0] == [0.001, 0.001]
+    assert data.info["data"]["licence"], "what the owner says goes along with the tiles"
     again = prepare_dataset(wanted, tmp_path / "set-tiles", tmp_path / "again", Said())
     assert again.dataset.content_hash == data.content_hash
     assert isinstance(Dataset.open(tmp_path / "again"), Dataset)

@@ -5,7 +5,7 @@ by the same door. A stage's key is its version, the part of the recipe that it d
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,22 +18,25 @@ from synthoma.errors import DatasetError, EvaluationError, SynthomaError, Traini
 from synthoma.evaluation.fidelity import evaluate_fidelity
 from synthoma.evaluation.imagesets import ImageSet, image_set_from_dataset
 from synthoma.evaluation.neighbours import nearest_training
+from synthoma.formats.cuts import SETTINGS as CUTS
 from synthoma.formats.manifest import manifest_hash
 from synthoma.formats.tiles import SETTINGS
 from synthoma.model import Model
 from synthoma.preparation import PreparationResult, prepare
+from synthoma.preparation.ct.detect import holds_ct, require_ct
 from synthoma.preparation.slides.detect import holds_slides, require_slides
 from synthoma.preparation.slides.summary import describe_tiles, keep_slides
 from synthoma.recipe import Recipe, content_hash
 from synthoma.report import model_card, write_report
 from synthoma.run import Run, file_sha256, read_json, write_atomically, write_json
-from synthoma.sources import open_source
+from synthoma.sources import keep_terms, open_source
 from synthoma.training.checkpoint import checkpoint_folders
 from synthoma.training.session import is_same_data
 from synthoma.training.start import prepare_run, read_recipe
 from synthoma.training.world import join_world
 
 if TYPE_CHECKING:
+    from synthoma.preparation.ct.cut import CutResult
     from synthoma.preparation.slides.tiles import TilesResult
 
 # Raised when what a stage writes changes its meaning, so that older results are made anew.
@@ -70,12 +73,20 @@ def prepare_dataset(
     groups: Path | None = None,
     workers: int | None = None,
     annotations: Path | None = None,
+    marks: Path | None = None,
 ) -> PreparationResult:
-    """Read raw files into a dataset folder, and say what happened to them. Whole slides are cut into tiles beside it first."""
+    """Read raw files into a dataset folder, and say what happened to them.
+
+    Whole slides are cut into tiles beside it first, CT volumes into cubes or slices.
+    """
     if holds_slides(data, recipe, annotations):
         tiles = out.with_name(f"{out.name}-tiles")
         cut_tiles(recipe, data, tiles, observer, annotations=annotations, groups=groups, workers=workers)
         data, groups = tiles, None
+    elif marks is not None or holds_ct(data, recipe):
+        cuts = out.with_name(f"{out.name}-cuts")
+        cut_ct(recipe, data, cuts, observer, marks=marks, groups=groups, workers=workers)
+        data, groups = cuts, None
     source = open_source(data, recipe.source, groups)
     result = prepare(
         source, recipe, out, workers=workers, progress=lambda done, total: observer.progress("Preparing", done, total)
@@ -113,7 +124,53 @@ def cut_tiles(
         shard=shard,
         progress=lambda done, total: observer.progress("Cutting slides", done, total),
     )
+    keep_terms(data, out)
     notes, warnings = describe_tiles(result, slides.patients)
+    for note in notes:
+        observer.say(note)
+    for warning in warnings:
+        observer.warn(warning)
+    return result
+
+
+def cut_ct(
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    observer: Observer,
+    *,
+    marks: Path | None = None,
+    groups: Path | None = None,
+    workers: int | None = None,
+    shard: tuple[int, int] = (0, 1),
+    key_file: Path | None = None,
+) -> "CutResult":
+    """Cut CT volumes into a folder of cubes or slices, and say what came of them; volumes that are done are left alone.
+
+    key_file: of the pseudonyms' key; None for the one in the user's own configuration.
+    """
+    require_ct()
+    from synthoma.preparation.ct.cut import cut_volumes
+    from synthoma.preparation.ct.find import find_volumes
+    from synthoma.preparation.ct.summary import describe_cuts
+
+    volumes = find_volumes(
+        data,
+        recipe,
+        marks,
+        groups,
+        key_file=key_file,
+        progress=lambda done, total: observer.progress("Looking into files", done, total),
+    )
+    result = cut_volumes(
+        volumes,
+        recipe,
+        out,
+        workers=workers or len(os.sched_getaffinity(0)),
+        shard=shard,
+        progress=lambda done, total: observer.progress("Cutting volumes", done, total),
+    )
+    notes, warnings = describe_cuts(result)
     for note in notes:
         observer.say(note)
     for warning in warnings:
@@ -150,6 +207,7 @@ def run_recipe(
     dataset: Path | None = None,
     groups: Path | None = None,
     annotations: Path | None = None,
+    marks: Path | None = None,
     workers: int | None = None,
 ) -> Outcome:
     """All stages from raw files (`data`) or a prepared dataset to the report; those that are up to date are skipped.
@@ -163,7 +221,20 @@ def run_recipe(
         )
     run = Run(out)
     with run.locked():
-        return _run_stages(run, recipe, data, observer, dataset, groups, annotations, workers)
+        beside = _Beside(groups, annotations, marks)
+        return _run_stages(run, recipe, data, observer, dataset, beside, workers)
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """Files that the user gave beside the raw data."""
+
+    groups: Path | None
+    annotations: Path | None
+    marks: Path | None
+
+    def __iter__(self) -> Iterator[Path]:
+        return (path for path in (self.groups, self.annotations, self.marks) if path is not None)
 
 
 def _run_stages(
@@ -172,8 +243,7 @@ def _run_stages(
     data: Path | None,
     observer: Observer,
     dataset: Path | None,
-    groups: Path | None,
-    annotations: Path | None,
+    beside: _Beside,
     workers: int | None,
 ) -> Outcome:
     prepare_run(run, recipe)
@@ -182,7 +252,7 @@ def _run_stages(
         if data is None:
             raise DatasetError("give --data PATH with the raw files, or --dataset DIR with a prepared dataset.")
         dataset = run.own_dataset
-        _prepare_stage(stages, recipe, data, observer, groups, annotations, workers)
+        _prepare_stage(stages, recipe, data, observer, beside, workers)
     remember_dataset(run, dataset)
     opened = Dataset.open(dataset)
     key = content_hash([VERSIONS["train"], recipe.part_hash("preparation", "model", "training"), opened.content_hash])
@@ -257,19 +327,21 @@ def _prepare_stage(
     recipe: Recipe,
     data: Path,
     observer: Observer,
-    groups: Path | None,
-    annotations: Path | None,
+    beside: _Beside,
     workers: int | None,
 ) -> None:
     run = stages.of
     if not data.exists():
         raise SynthomaError(f"{data} does not exist; --data takes a folder or a file with images.")
     observer.progress("Reading", 0, 0)
-    given = [path for path in (groups, annotations) if path is not None]
-    inputs = manifest_hash([data, *given], run.private / "inputs.json")
+    inputs = manifest_hash([data, *beside], run.private / "inputs.json")
     wanted = [recipe.model.conditions, recipe.model.when_absent]
-    # How slides are cut concerns slides only.
-    sections = ["source", "preparation", "data", *(["slides"] if holds_slides(data, recipe, annotations) else [])]
+    sections = ["source", "preparation", "data"]
+    # How slides or volumes are cut concerns these only.
+    if holds_slides(data, recipe, beside.annotations):
+        sections.append("slides")
+    elif (data / CUTS).is_file() or holds_ct(data, recipe):
+        sections.append("ct")
     key = content_hash([VERSIONS["prepare"], recipe.part_hash(*sections), wanted, inputs])
     present = (run.own_dataset / "dataset.json").exists()
     if present and stages.known().get("prepare") != key and checkpoint_folders(run.checkpoints):
@@ -280,7 +352,9 @@ def _prepare_stage(
     stages.run(
         "prepare",
         key,
-        lambda: prepare_dataset(recipe, data, run.own_dataset, observer, groups, workers, annotations),
+        lambda: prepare_dataset(
+            recipe, data, run.own_dataset, observer, beside.groups, workers, beside.annotations, beside.marks
+        ),
         present,
     )
 

@@ -9,7 +9,22 @@ import sys
 import typer
 from rich.markup import escape
 
-from synthoma.cli import audit, augment, compare, data, evaluate, gate, generate, info, marks, slides, train
+from synthoma.cli import (
+    audit,
+    augment,
+    compare,
+    ct,
+    data,
+    evaluate,
+    fetch,
+    gate,
+    generate,
+    info,
+    marks,
+    slides,
+    train,
+    utility,
+)
 from synthoma.cli.console import error_console
 from synthoma.errors import Interrupted, SynthomaError
 
@@ -21,7 +36,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (train, data, slides, marks, augment, generate, evaluate, audit, gate, compare, info):
+for module in (
+    train,
+    fetch,
+    data,
+    slides,
+    ct,
+    marks,
+    augment,
+    generate,
+    evaluate,
+    audit,
+    utility,
+    gate,
+    compare,
+    info,
+):
     module.register(app)
 
 

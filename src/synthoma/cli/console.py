@@ -1,5 +1,6 @@
 """What a person sees while something runs: a live bar on a terminal, plain lines elsewhere."""
 
+import os
 import sys
 import time
 from types import TracebackType
@@ -9,7 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-console = Console(highlight=False)
+# In a pipe or a log nobody sees where a screen would end: tables keep their columns.
+WIDTH_OF_FILES = 160
+console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH_OF_FILES)
 error_console = Console(stderr=True, highlight=False)
 
 # A line of progress at most this often where there is no terminal (a log file, a cluster's scheduler).

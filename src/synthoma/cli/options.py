@@ -19,6 +19,12 @@ Annotations = Annotated[
     Path | None,
     typer.Option("--annotations", help="Whole slides: folder (or file) with ASAP, ImageScope or QuPath annotations."),
 ]
+Marks = Annotated[
+    Path | None,
+    typer.Option(
+        "--marks", help="CT: file or folder with LIDC XML, LUNA16 tables, boxes, or a table (series, x, y, z)."
+    ),
+]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Processes that read images; as many as cores by default.")
 ]

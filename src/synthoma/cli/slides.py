@@ -1,7 +1,8 @@
 """`slides` and `tiles`: whole slides, looked at and cut."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import typer
 from rich.table import Table
@@ -97,24 +98,42 @@ def tiles(
     if as_json:
         print_json({"tiles": str(out), "slides": [row._asdict() for row in rows]})
         return
-    table = slide_table("slide", "tiles", "by class", "not taken")
-    for row in rows:
-        table.add_row(
-            row.name,
-            str(row.taken),
-            ", ".join(f"{name or 'no class'} {n}" for name, n in row.classes.items()),
-            row.problem or ", ".join(f"{name} {n}" for name, n in row.rejected.items()),
-            style=None if row.taken else "bold",
-        )
-    console.print(table)
+    console.print(pieces_table("slide", "tiles", ((row.name, row) for row in rows)))
     console.print(f"Look at the overlays in {out / 'private' / 'slides'}.", soft_wrap=True)
 
 
+class Pieces(Protocol):
+    """What came of a slide or volume: how many pieces, by class, why others were not taken, why there is none at all."""
+
+    @property
+    def taken(self) -> int: ...
+    @property
+    def classes(self) -> Mapping[str, int]: ...
+    @property
+    def rejected(self) -> Mapping[str, int]: ...
+    @property
+    def problem(self) -> str: ...
+
+
+def pieces_table(source: str, pieces: str, rows: Iterable[tuple[str, Pieces]]) -> Table:
+    """A row a slide or volume by name; those that gave nothing are bold."""
+    table = slide_table(source, pieces, "by class", "not taken")
+    for name, row in rows:
+        table.add_row(
+            name,
+            str(row.taken),
+            ", ".join(f"{label or 'no class'} {n}" for label, n in row.classes.items()),
+            row.problem or ", ".join(f"{reason} {n}" for reason, n in row.rejected.items()),
+            style=None if row.taken else "bold",
+        )
+    return table
+
+
 def slide_table(*columns: str) -> Table:
-    """A table whose columns are never cut, but for the last two, which fold."""
+    """A table in which nothing is cut: the last two columns fold, on a narrow screen the others too."""
     table = Table(box=None)
     for number, name in enumerate(columns):
-        table.add_column(name, no_wrap=number < len(columns) - 2, overflow="fold")
+        table.add_column(name, no_wrap=number == 0, overflow="fold")
     return table
 
 

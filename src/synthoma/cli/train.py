@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from synthoma.cli.console import ConsoleObserver, console, print_json
-from synthoma.cli.options import Annotations, DryRun, Groups, InitFrom, Json, Set, Workers
+from synthoma.cli.options import Annotations, DryRun, Groups, InitFrom, Json, Marks, Set, Workers
 from synthoma.recipe import Recipe, load_recipe
 
 
@@ -45,6 +45,7 @@ def run(
     init_from: InitFrom = None,
     groups: Groups = None,
     annotations: Annotations = None,
+    marks: Marks = None,
     workers: Workers = None,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -61,7 +62,15 @@ def run(
         return
     with ConsoleObserver(quiet=as_json) as observer:
         outcome = run_recipe(
-            resolved, data, out, observer, dataset=dataset, groups=groups, annotations=annotations, workers=workers
+            resolved,
+            data,
+            out,
+            observer,
+            dataset=dataset,
+            groups=groups,
+            annotations=annotations,
+            marks=marks,
+            workers=workers,
         )
     if as_json:
         print_json(

@@ -182,6 +182,10 @@ def read_one(source: Source, record: Record, settings: ReadSettings) -> Outcome:
         return Rejected(error.reason, unreadable=True)
     if settings.denoise != "none" and pixels.array.dtype != np.uint8:
         return Rejected(f"not of 8 bits, which preparation.denoise needs ({pixels.array.dtype})", unreadable=False)
+    if pixels.array.dtype == np.float32:
+        return Rejected(
+            "of real numbers in an unknown unit; if they are Hounsfield units: ct.unit=hu", unreadable=False
+        )
     if pixels.array.dtype == np.int16 and settings.colour == "rgb":
         return Rejected("without colours: preparation.colour=grey is needed", unreadable=False)
     spatial = pixels.array.shape[:-1]

@@ -97,7 +97,7 @@ def resize(
         part = _by_pillow(array.astype(np.uint8, copy=False), where)
     else:
         values = _by_matrices(array, where)
-        limits = np.iinfo(array.dtype)
+        limits = np.iinfo(array.dtype.name)
         part = np.rint(np.clip(values, limits.min, limits.max)).astype(array.dtype)
     return _pad(part, size, where, fill)
 

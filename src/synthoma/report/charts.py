@@ -54,13 +54,14 @@ def line_chart(
     x_unit: str,
     label: str,
     y_range: tuple[float | None, float | None] = (None, None),
+    x_range: tuple[float, float] | None = None,
     mark: tuple[float, str] | None = None,
     logarithmic: bool = False,
     x_words: str = "thousand images",
 ) -> Markup:
     """Lines over a common x. `unit` stands above the y axis, `x_unit` under the x axis, `label` is for readers of screens.
 
-    y_range: fixed ends of the y axis where not None. mark: an x value to point out, with its words. logarithmic: the y
+    y_range: fixed ends of the y axis where not None. x_range: ends of the x axis, else from 0 to the last point. mark: an x value to point out, with its words. logarithmic: the y
     axis shows whole decades; every value, less its band, must then be above zero. x_words: what a point's x counts.
     """
     xs = [x for line in series for x, _ in line.points]
@@ -69,7 +70,7 @@ def line_chart(
         for line in series
         for i, (_, y) in enumerate(line.points)
     ]
-    x_high = max(xs) or 1.0
+    x_low, x_high = x_range or (0.0, max(xs) or 1.0)
     least, most = min(a for a, _ in spread), max(b for _, b in spread)
     scale: Callable[[float], float] = math.log10 if logarithmic else float
     if logarithmic:
@@ -81,12 +82,12 @@ def line_chart(
         ticks = nice_ticks(low, high)
 
     def x_at(x: float) -> float:
-        return LEFT + x / x_high * (WIDTH - LEFT - RIGHT)
+        return LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
 
     def y_at(y: float) -> float:
         return HEIGHT - BOTTOM - (scale(y) - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
-    parts = [_axes(nice_ticks(0, x_high, 6), ticks, x_at, y_at, unit, x_unit)]
+    parts = [_axes(nice_ticks(x_low, x_high, 6), ticks, x_at, y_at, unit, x_unit)]
     if mark:
         x = x_at(mark[0])
         end = "end" if x > WIDTH * 0.6 else "start"
@@ -144,7 +145,8 @@ def _line(line: Series, x_at: Callable[[float], float], y_at: Callable[[float], 
     parts = []
     if line.band:
         upper = [(x_at(x), y_at(y + b)) for (x, y), b in zip(line.points, line.band, strict=True)]
-        lower = [(x_at(x), y_at(y - b)) for (x, y), b in zip(line.points, line.band, strict=True)]
+        # A fixed end of the axis, such as 0 for shares, ends the band too.
+        lower = [(x_at(x), min(y_at(y - b), HEIGHT - BOTTOM)) for (x, y), b in zip(line.points, line.band, strict=True)]
         corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in [*upper, *reversed(lower)])
         parts.append(f'<polygon class="band {line.style}" points="{corners}"/>')
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)

@@ -20,10 +20,14 @@ FEW = 64  # images whose range stands for that of all, where no window was decla
 
 @dataclass(frozen=True)
 class Synthetic:
-    """The evaluated synthetic images: uint8 [n, c, *spatial], class indices [n] (-1: none)."""
+    """The evaluated synthetic images [n, c, *spatial]: `values` as they were measured, `images` as they are drawn (uint8).
+
+    labels: class indices [n] (-1: none).
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
+    values: NDArray[np.generic]
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,13 @@ class Facts:
             return int(self.model["channels"])
         return self.dataset.channels if self.dataset is not None else None
 
+    @property
+    def unit(self) -> str:
+        """Unit of the stored values (`rgb8`, `grey8`, `grey16`, `hu`, `unknown`), from the data or the model."""
+        if self.dataset is not None:
+            return self.dataset.unit
+        return str(((self.model or {}).get("encoding") or {}).get("unit", "unknown"))
+
 
 def read_facts(run: Run, dataset: Dataset | None, *, images: bool = True) -> Facts:
     """Read what there is. Only the recipe must exist; `SynthomaError` names a file that is damaged.
@@ -104,7 +115,10 @@ def shown_pixels(images: NDArray[np.generic], window: Window | None) -> NDArray[
     if images.dtype == np.uint8:
         return np.asarray(images)
     low, high = window or (float(np.min(images)), float(np.max(images)) + 1e-6)
-    return to_uint8(np.asarray(images, dtype=np.float32), low, high)
+    shown = np.empty(images.shape, dtype=np.uint8)
+    for start in range(0, len(images), FEW):  # in parts: as float32, a thousand cubes of 64 voxels a side take a GiB
+        shown[start : start + FEW] = to_uint8(np.asarray(images[start : start + FEW], dtype=np.float32), low, high)
+    return shown
 
 
 def shown_window(dataset: Dataset) -> Window | None:
@@ -146,4 +160,4 @@ def _synthetic(path: Path, window: Window | None) -> Synthetic | None:
             images, labels = arrays["images"], arrays["labels"]
     except (ValueError, KeyError, OSError, EOFError) as error:
         raise SynthomaError(f"{path} is damaged ({error}); run `synthoma evaluate` again.") from error
-    return Synthetic(shown_pixels(images, window), labels.astype(np.int64))
+    return Synthetic(shown_pixels(images, window), labels.astype(np.int64), images)

@@ -14,6 +14,7 @@ from synthoma.report import (
     fidelity_more,
     gate,
     health,
+    histograms,
     images,
     metrics,
     privacy,
@@ -27,6 +28,7 @@ from synthoma.report import (
 )
 from synthoma.report.evidence import Evidence, read_evidence
 from synthoma.report.facts import Facts, read_facts
+from synthoma.report.volume_viewer import volume_viewer
 from synthoma.run import Run, write_atomically
 
 
@@ -100,6 +102,8 @@ def _parts(facts: Facts, evidence: Evidence, public: bool) -> dict[str, Any]:
         "health": watched,
         "warnings": [*grave, *(words.without_people(line) if public else line for line in warnings)],
         "settings": provenance.settings(facts.recipe, public),
+        "viewer": volume_viewer(facts, real=not public),
+        "histogram": histograms.histogram(facts, public),
         "beside": [],
         "montage": None,
         "overview": None,

@@ -2,6 +2,6 @@
 
 from synthoma.sources.registry import open_source
 from synthoma.sources.source import Source
-from synthoma.sources.terms import DataTerms, data_terms
+from synthoma.sources.terms import DataTerms, data_terms, keep_terms
 
-__all__ = ["DataTerms", "Source", "data_terms", "open_source"]
+__all__ = ["DataTerms", "Source", "data_terms", "keep_terms", "open_source"]

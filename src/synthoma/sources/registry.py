@@ -8,7 +8,7 @@ from typing import NamedTuple
 from synthoma.errors import DataError
 from synthoma.formats.files import walk_files
 from synthoma.recipe import SourceSection
-from synthoma.sources import arrays, table, tiles, tree
+from synthoma.sources import arrays, cuts, table, tiles, tree
 from synthoma.sources.source import Source
 
 
@@ -25,6 +25,7 @@ READERS: dict[str, Reader] = {
     "table": Reader(table.DESCRIPTION, table.recognises, table.TableSource.open),
     "arrays": Reader(arrays.DESCRIPTION, arrays.recognises, arrays.ArraysSource.open),
     "tiles": Reader(tiles.DESCRIPTION, tiles.recognises, tiles.TilesSource.open),
+    "cuts": Reader(cuts.DESCRIPTION, cuts.recognises, cuts.CutsSource.open),
 }
 
 
@@ -36,8 +37,8 @@ def open_source(path: Path, section: SourceSection, groups: Path | None = None) 
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path} does not exist; --data takes a folder or a file with images.")
-    # Whole slides were cut before they come here: what is opened is their tiles.
-    kind = section.kind if section.kind not in ("auto", "slides") else _recognise(path, section)
+    # Whole slides and CT volumes were cut before they come here: what is opened is their pieces.
+    kind = section.kind if section.kind not in ("auto", "slides", "volumes") else _recognise(path, section)
     return READERS[kind].open(path, section, groups)
 
 
@@ -45,9 +46,10 @@ def _recognise(path: Path, section: SourceSection) -> str:
     kinds = [kind for kind, reader in READERS.items() if reader.recognises(path, section)]
     if set(kinds) == {"tree", "table"} and table.outranks_tree(path, section):
         return "table"
-    if "tiles" in kinds:
-        # Nobody but us writes tiles.json, and the pictures beside it are overlays.
-        return "tiles"
+    for kind in ("tiles", "cuts"):
+        # Nobody but us writes tiles.json and cuts.json, and the pictures beside them are overlays.
+        if kind in kinds:
+            return kind
     if not kinds:
         known = "\n  - ".join(reader.description for reader in READERS.values())
         raise DataError(f"{path}: {_found(path)}. Recognised are:\n  - {known}")

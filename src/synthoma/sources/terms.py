@@ -6,6 +6,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from synthoma.errors import DataError, nearest_name_hint
+from synthoma.run import write_atomically
 
 FILE_NAME = "synthoma-data.yaml"
 
@@ -18,6 +19,13 @@ class DataTerms(BaseModel):
     licence: str | None = None
     citation: str | None = None
     may_release: bool | None = None
+
+
+def keep_terms(data: Path, folder: Path) -> None:
+    """Copy what the owner says of the raw data to what was made of them: tiles, cubes."""
+    terms = data_terms(data).model_dump(exclude_none=True)
+    if terms:
+        write_atomically(folder / FILE_NAME, yaml.safe_dump(terms, allow_unicode=True))
 
 
 def data_terms(path: Path) -> DataTerms:

@@ -49,14 +49,14 @@ class Geometry:
     def index(self, world: ArrayLike) -> NDArray[np.float64]:
         """Indices [..., 3] (z, y, x) of world places [..., 3] (x, y, z)."""
         away = np.asarray(world, dtype=np.float64) - np.asarray(self.origin)
-        found: NDArray[np.float64] = np.linalg.solve(self.steps.T, away[..., None])[..., 0]
-        return found
+        found = np.linalg.solve(self.steps.T, away[..., None])[..., 0]
+        return np.asarray(found, dtype=np.float64)
 
     def contains(self, index: ArrayLike) -> NDArray[np.bool_]:
         """Whether indices [..., 3] lie within the volume, half a voxel beyond the outermost centres included."""
         found = np.asarray(index, dtype=np.float64)
-        inside: NDArray[np.bool_] = ((found >= -0.5) & (found <= np.asarray(self.size) - 0.5)).all(axis=-1)
-        return inside
+        inside = ((found >= -0.5) & (found <= np.asarray(self.size) - 0.5)).all(axis=-1)
+        return np.asarray(inside)
 
     @property
     def ras_affine(self) -> NDArray[np.float64]:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from synthoma.errors import AnnotationError
 from synthoma.formats.annotations import Annotation, AnnotationIndex, check_against, read_annotations
 from synthoma.formats.slides import open_slide
+from synthoma.preparation.isolated import Failure, run_isolated
 from synthoma.preparation.slides.cut import find_tissue
-from synthoma.preparation.slides.isolated import Failure, run_isolated
 from synthoma.preparation.slides.places import grid, judge
 from synthoma.preparation.slides.tiles import find_slides, tile_size
 from synthoma.preparation.slides.tissue import tissue_fraction

@@ -10,12 +10,12 @@ from PIL import Image
 
 from synthoma.errors import AnnotationError, DataError, nearest_name_hint
 from synthoma.formats.annotations import read_annotations
-from synthoma.formats.files import relative_place
+from synthoma.formats.files import file_identity, relative_place
 from synthoma.formats.slides import slide_files
 from synthoma.formats.tables import column_names, read_table
 from synthoma.formats.tiles import INFO, PRIVATE, SCHEMA_VERSION, SETTINGS
+from synthoma.preparation.isolated import Failure, run_isolated
 from synthoma.preparation.slides.cut import SlideJob, cut_slide, load_quality
-from synthoma.preparation.slides.isolated import Failure, run_isolated
 from synthoma.preparation.slides.matching import (
     Matching,
     annotation_files,
@@ -228,23 +228,13 @@ def _job(
             tile,
             mpp,
             label,
-            _identity(slide),
-            None if annotations is None else [_identity(file) for file in annotations],
+            file_identity(slide),
+            None if annotations is None else [file_identity(file) for file in annotations],
             None if stain_target is None else stain_target.to_json(),
         ]
     )
     pictures = out / PRIVATE / "slides"
     return SlideJob(key, slide, annotations, label, recipe.slides, tile, mpp, out / key, pictures, inputs, stain_target)
-
-
-def _identity(file: Path) -> list[Any]:
-    """What tells whether a file was changed, without reading gigabytes of it."""
-    try:
-        status = file.stat()
-    except OSError:
-        # A link that leads nowhere, say: whoever reads it says so, and it costs its slide only.
-        return [file.name, None, None]
-    return [file.name, status.st_size, status.st_mtime_ns]
 
 
 def _write_private(slides: SlideSet, slide: Path, out: Path, job: SlideJob) -> None:

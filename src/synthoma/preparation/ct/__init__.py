@@ -1,0 +1,1 @@
+"""From CT volumes and radiologists' marks to cubes and slices in Hounsfield units."""
