@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,13 @@ from PIL import Image
 
 # Tests run side by side; threads that fight for two cores make small linear algebra a hundred times slower.
 torch.set_num_threads(1)
+
+# The process that workers are forked from keeps what it imported when it was started. One command needs one kind of work, a
+# process of tests all of them: without this each of hundreds of workers would import torch by itself.
+forkserver.set_forkserver_preload(
+    ["synthoma.preparation.reading", "synthoma.preparation.slides.cut", "synthoma.preparation.ct.cut"]
+)
+forkserver.ensure_running()
 
 
 @pytest.fixture(scope="session")
