@@ -132,6 +132,9 @@ class EvaluationSection(Section):
 
     count: int = Field(2000, ge=50, description="synthetic images that are generated for it")
     seed: int = Field(0, ge=0)
+    seeds: int = Field(
+        1, ge=1, le=10, description="seeds that images are generated with; with more than one their spread is told"
+    )
     spaces: list[str] = Field(["randconv", "pca"], description="feature spaces; a weights file adds its own")
     weights: list[str] = Field(default_factory=list, description="files with weights of a known extractor")
     subsamples: int = Field(100, ge=10, description="half-samples of whole groups for each interval")

@@ -224,7 +224,9 @@ class TrainingSection(Section):
     fake_labels: tuple[float, float] = Field((0.0, 0.0), description="label smoothing: U(low, high) drawn per batch")
     balanced: bool = Field(False, description="draw classes equally often; rare ones are then seen more than once")
     canaries: int = Field(
-        0, ge=0, description="training images, each of another patient, that are shown far too often: the audit must find them"
+        0,
+        ge=0,
+        description="training images, each of another patient, that are shown far too often: the audit must find them",
     )
     canary_repeats: int = Field(100, ge=2, description="how often a canary counts among the training images")
     symmetries: Literal["none", "mirror", "dihedral", "cube"] = Field(
@@ -278,7 +280,9 @@ class TrainingSection(Section):
         if self.batch_per_device is not None and self.batch_per_device > self.batch:
             raise ValueError(f"batch_per_device {self.batch_per_device} is more than batch {self.batch}")
         if self.canaries and self.balanced:
-            raise ValueError("canaries are shown too often on purpose, which balanced draws would undo; leave one of them out")
+            raise ValueError(
+                "canaries are shown too often on purpose, which balanced draws would undo; leave one of them out"
+            )
         if self.freeze and not self.init_from:
             raise ValueError("freeze needs init_from: layers with drawn weights would never learn anything")
         return self

@@ -18,6 +18,7 @@ from synthoma.errors import DatasetError, EvaluationError, SynthomaError, Traini
 from synthoma.evaluation.fidelity import evaluate_fidelity
 from synthoma.evaluation.imagesets import ImageSet, image_set_from_dataset
 from synthoma.evaluation.neighbours import nearest_training
+from synthoma.evaluation.studies import write_studies
 from synthoma.formats.cuts import SETTINGS as CUTS
 from synthoma.formats.manifest import manifest_hash
 from synthoma.formats.tiles import SETTINGS
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from synthoma.preparation.slides.tiles import TilesResult
 
 # Raised when what a stage writes changes its meaning, so that older results are made anew.
-VERSIONS = {"prepare": 2, "train": 2, "evaluate": 1, "report": 2}
+VERSIONS = {"prepare": 2, "train": 2, "evaluate": 2, "report": 3}
 NEIGHBOURS_SHOWN = 32
 
 
@@ -378,11 +379,12 @@ def _evaluate_stage(stages: _Stages, recipe: Recipe, dataset: Dataset, observer:
 
 def _report_stage(stages: _Stages, dataset: Dataset, observer: Observer) -> None:
     run = stages.of
+    # All that was measured, whatever command measured it.
     files = [
         run.recipe_file,
         run.training_file,
         run.stats_file,
-        run.evaluation / "fidelity.json",
+        *sorted(run.evaluation.glob("*.json")),
         run.model / "model.json",
     ]
     key = content_hash(
@@ -398,8 +400,10 @@ def _evaluate(run: Run, recipe: Recipe, dataset: Dataset, observer: Observer) ->
         raise EvaluationError(f"{run.path} has no model yet; train it first: synthoma train {run.path} --resume")
     section = recipe.evaluation
     model = Model.load(run.model)
-    observer.say(f"Generating {section.count} images for the evaluation.")
-    synthetic = synthetic_set(model, dataset, section.count, section.seed)
+    observer.say(f"Generating {section.count * section.seeds} images for the evaluation.")
+    synthetic, *replicas = (
+        synthetic_set(model, dataset, section.count, section.seed + number) for number in range(section.seeds)
+    )
     run.evaluation.mkdir(parents=True, exist_ok=True)
     train, test = image_set_from_dataset(dataset, "train"), image_set_from_dataset(dataset, "test")
     result = evaluate_fidelity(
@@ -410,6 +414,7 @@ def _evaluate(run: Run, recipe: Recipe, dataset: Dataset, observer: Observer) ->
         cache=run.private / "features",
         weights=[Path(file) for file in section.weights],
         progress=lambda done, total: observer.progress("Evaluating", done, total),
+        replicas=replicas,
     )
     for warning in result["warnings"]:
         observer.warn(warning)
@@ -417,6 +422,16 @@ def _evaluate(run: Run, recipe: Recipe, dataset: Dataset, observer: Observer) ->
     _save_npz(run.evaluation / "synthetic.npz", images=np.asarray(synthetic.images), labels=synthetic.labels)
     write_json(run.private / "neighbours.json", neighbours)
     write_json(run.evaluation / "fidelity.json", {**result, "model_hash": model.hash})
+    write_studies(
+        run,
+        dataset,
+        synthetic,
+        test,
+        train,
+        section,
+        model.hash,
+        lambda done, total: observer.progress("Further studies", done, total),
+    )
 
 
 def synthetic_set(model: Model, dataset: Dataset, count: int, seed: int) -> ImageSet:

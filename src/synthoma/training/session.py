@@ -220,7 +220,13 @@ def begin(run: Run, recipe: Recipe, dataset: Dataset, observer: Observer, world:
     codes = _codes(conditions, dataset, "train", device)
     canaries = np.flatnonzero(np.isin(dataset.rows("train"), canary_rows(dataset, recipe)))
     batches = BatchStream(
-        reals, recipe, codes, family.levels, world.rank, world.count, torch.from_numpy(canaries) if len(canaries) else None
+        reals,
+        recipe,
+        codes,
+        family.levels,
+        world.rank,
+        world.count,
+        torch.from_numpy(canaries) if len(canaries) else None,
     )
     loaded = checkpoint.load_newest(run.checkpoints, state, observer.say)
     if recipe.training.init_from:

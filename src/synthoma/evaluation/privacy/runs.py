@@ -13,10 +13,12 @@ from synthoma.errors import EvaluationError
 from synthoma.evaluation.imagesets import ImageSet, image_set_from_dataset, image_set_from_rows, pixel_hash
 from synthoma.evaluation.privacy.attacks import Discriminator
 from synthoma.evaluation.privacy.audit import Audit, audit_images
+from synthoma.evaluation.privacy.canaries import find_canaries
 from synthoma.evaluation.privacy.copies import Progress
 from synthoma.families.registry import ImageSpace, build_family
 from synthoma.recipe import Recipe
 from synthoma.run import Run, read_json, write_json
+from synthoma.training.canaries import canary_rows
 from synthoma.training.checkpoint import checkpoint_folders, load_newest
 from synthoma.training.images import RealImages
 from synthoma.training.schedules import Schedules
@@ -64,7 +66,9 @@ def audit_run(
         seed=recipe.evaluation.seed,
     )
     write_json(run.private / PAIRS, audit.pairs_json())
-    write_json(run.evaluation / PRIVACY, {**audit.to_json(), "model_hash": model_hash})
+    canaries = canary_rows(dataset, recipe)
+    found = {"canaries": find_canaries(audit, canaries).to_json()} if len(canaries) else {}
+    write_json(run.evaluation / PRIVACY, {**audit.to_json(), **found, "model_hash": model_hash})
     return audit
 
 
