@@ -189,7 +189,9 @@ class _Pairs:
         numbers, own = number_groups(images.groups), torch.from_numpy(_rows(images, part))
         rows = own[msssim.pairs_between_groups(numbers[own], MOST_PAIRS[images.images.ndim - 2], seed)]
         values = [torch.zeros(0, dtype=torch.float64)]
-        for block in rows.split(max(1, _VALUES_IN_BATCH // int(np.prod(images.shape)))):
+        # An empty tensor is split into one empty block.
+        blocks = rows.split(max(1, _VALUES_IN_BATCH // int(np.prod(images.shape)))) if len(rows) else ()
+        for block in blocks:
             first, second = (_units(images.images[side.numpy()], value_range) for side in block.unbind(1))
             values.append(msssim.ms_ssim(first, second))
         return cls(torch.cat(values), numbers[rows], int(torch.unique(rows).numel()))
