@@ -60,6 +60,11 @@ class SegmenterSettings:
 DECLARED = SegmenterSettings()
 _VERSION = 1
 SEGMENTER = f"nodule-segmenter-{_VERSION}:" + ",".join(f"{key}={value}" for key, value in asdict(DECLARED).items())
+# Told wherever its masks are used; measured by tests/test_measure_real.py and tests/test_ct_acceptance.py.
+KNOWN_ERROR = (
+    "on 100 real nodules its Dice with the readers' masks is 0.69 (0.72 where the nodule's place is exact), and phantom balls of "
+    "8 to 24 mm come out 1 to 4 % too wide"
+)
 
 # Soft tissue in HU, and between what levels the lung's own is looked for.
 _SOFT_TISSUE = 50.0

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from synthoma.measure.segment import KNOWN_ERROR
 from synthoma.preparation.ct.cut import CutResult
 
 _NAMED = 8
@@ -57,6 +58,8 @@ def describe_cuts(result: CutResult) -> tuple[list[str], list[str]]:
         if set(masks) - {"none"}
         else []
     )
+    if masks["segmenter"]:
+        notes.append(f"The segmenter's error: {KNOWN_ERROR}.")
     if rejected:
         notes.append(f"Not taken: {', '.join(f'{reason} {n}' for reason, n in rejected.most_common())}.")
     if merged := sum(info["merged"] for info in result.done.values()):
