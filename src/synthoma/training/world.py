@@ -5,6 +5,7 @@ added up by hand: a wrapper around the networks would get in the way of double b
 that depend on measurements are made there and told to the others.
 """
 
+import atexit
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -97,6 +98,8 @@ def join_world(device: str = "auto") -> World:
             raise TrainingError(
                 f"{count} processes are announced (WORLD_SIZE), but they cannot meet: {error}. Start them with torchrun."
             ) from error
+        # The group's own threads, still running when Python ends, would now and then abort a process that has done its work.
+        atexit.register(dist.destroy_process_group)
         if backend == "nccl":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     return World(dist.get_rank(), dist.get_world_size())
