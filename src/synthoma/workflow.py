@@ -16,7 +16,7 @@ from synthoma import training
 from synthoma.dataset import Dataset
 from synthoma.errors import DatasetError, EvaluationError, SynthomaError, TrainingError
 from synthoma.evaluation.fidelity import evaluate_fidelity
-from synthoma.evaluation.imagesets import ImageSet, image_set_from_dataset
+from synthoma.evaluation.imagesets import ImageSet, image_set_from_dataset, image_set_of_generated
 from synthoma.evaluation.neighbours import nearest_training
 from synthoma.evaluation.studies import write_studies
 from synthoma.formats.cuts import SETTINGS as CUTS
@@ -438,14 +438,7 @@ def synthetic_set(model: Model, dataset: Dataset, count: int, seed: int) -> Imag
     """Generated images as a set that can be measured; each is a group of its own."""
     samples = model.generate(count, seed=seed)
     # A model without classes has -1 everywhere; class indices of the model are those of its dataset.
-    return ImageSet(
-        images=samples.images,
-        labels=samples.labels,
-        classes=dataset.classes,
-        groups=np.array([f"S{i}" for i in range(count)]),
-        content=content_hash([model.hash, seed, count]),
-        value_range=dataset.info["encoding"].get("window"),
-    )
+    return image_set_of_generated(samples.images, samples.labels, dataset, content_hash([model.hash, seed, count]))
 
 
 def _report(run: Run, dataset: Dataset) -> tuple[Path, Path]:

@@ -77,16 +77,29 @@ def image_set_from_dataset(dataset: Dataset, split: str) -> ImageSet:
 
 def image_set_from_rows(dataset: Dataset, rows: NDArray[np.int64], content: str) -> ImageSet:
     """Some rows of a dataset, under a content hash of their own."""
-    window = dataset.info["encoding"].get("window")
     return ImageSet(
         images=_rows_of_array(dataset.images, rows),
         labels=dataset.labels[rows],
         classes=dataset.classes,
         groups=dataset.groups[rows],
         content=content,
-        value_range=None if window is None else (float(window[0]), float(window[1])),
+        value_range=_window(dataset),
         rows=rows,
     )
+
+
+def image_set_of_generated(
+    images: NDArray[np.generic], labels: NDArray[np.int64], dataset: Dataset, content: str
+) -> ImageSet:
+    """Images [n, c, *spatial] that a model of this dataset made, in its encoding and with its classes; each is a group of its own."""
+    groups = np.array([f"S{number}" for number in range(len(images))])
+    return ImageSet(images, labels, dataset.classes, groups, content, _window(dataset))
+
+
+def _window(dataset: Dataset) -> ValueRange | None:
+    """Values that are black and white, where the dataset declares them."""
+    window = dataset.info["encoding"].get("window")
+    return None if window is None else (float(window[0]), float(window[1]))
 
 
 def _rows_of_array(images: NDArray[np.generic], rows: NDArray[np.int64]) -> NDArray[np.generic]:

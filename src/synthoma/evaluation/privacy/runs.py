@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from synthoma.conditions import Conditions
 from synthoma.dataset import Dataset
 from synthoma.errors import EvaluationError
-from synthoma.evaluation.imagesets import ImageSet, image_set_from_dataset, image_set_from_rows, pixel_hash
+from synthoma.evaluation.imagesets import (
+    ImageSet,
+    image_set_from_dataset,
+    image_set_from_rows,
+    image_set_of_generated,
+    pixel_hash,
+)
 from synthoma.evaluation.privacy.attacks import Discriminator
 from synthoma.evaluation.privacy.audit import Audit, audit_images
 from synthoma.evaluation.privacy.canaries import find_canaries
@@ -84,15 +90,7 @@ def saved_synthetic(run: Run, dataset: Dataset, model_hash: str) -> ImageSet | N
         raise EvaluationError(
             f"{saved} is damaged ({error}); evaluate the run again: synthoma evaluate {run.path}"
         ) from error
-    window = dataset.info["encoding"].get("window")
-    return ImageSet(
-        images=images,
-        labels=labels.astype(np.int64),
-        classes=dataset.classes,
-        groups=np.array([f"S{i}" for i in range(len(images))]),
-        content=pixel_hash(images),
-        value_range=None if window is None else (float(window[0]), float(window[1])),
-    )
+    return image_set_of_generated(images, labels.astype(np.int64), dataset, pixel_hash(images))
 
 
 def load_discriminator(run: Run, recipe: Recipe, dataset: Dataset, say: Callable[[str], None]) -> Discriminator | None:
