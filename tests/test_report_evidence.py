@@ -204,6 +204,40 @@ def test_the_gate_stands_at_the_head(pages: tuple[str, str]) -> None:
     assert "1 confirmed copy among 48 images" in page
 
 
+def test_what_stands_against_a_release_comes_first(pages: tuple[str, str]) -> None:
+    for page in pages:
+        verdicts = re.findall(r'<span class="verdict (passed|failed|not-demonstrated)">[✓✗?] ', page)
+        assert verdicts == sorted(verdicts, key=["failed", "not-demonstrated", "passed"].index)
+        assert {"failed", "passed"} <= set(verdicts)
+        assert 'class="todo"' not in page
+
+
+def test_missing_studies_stand_at_the_head_with_their_commands(run: Run) -> None:
+    def commands() -> list[str]:
+        page = written(run.path)[0]
+        head = page[: page.index('id="samples"')]
+        return re.findall(r"<dt><code>(synthoma \w+ RUN)</code></dt>", head)
+
+    for name in ("privacy", "utility", "gate"):
+        (run.evaluation / f"{name}.json").unlink()
+    assert commands() == ["synthoma audit RUN", "synthoma utility RUN", "synthoma gate RUN"]
+    decide(run, GateSection())
+    page = written(run.path)[0]
+    assert commands() == ["synthoma audit RUN", "synthoma utility RUN"]
+    assert page.index('class="gate no"') < page.index('class="todo"') < page.index('id="samples"')
+    (run.evaluation / "gate.json").unlink()
+    assert "No verdict yet" in written(run.path)[0]
+
+
+def test_studies_of_an_earlier_model_and_outdated_verdicts_are_to_be_done(run: Run) -> None:
+    edit(run, "privacy", lambda p: p.update(model_hash="0" * 16))
+    page = written(run.path)[0]
+    todo = page[page.index('class="todo"') : page.index('id="samples"')]
+    assert "synthoma audit RUN" in todo
+    assert "synthoma gate RUN" in todo, "the verdict rests on the result that was changed"
+    assert "synthoma utility RUN" not in todo
+
+
 @pytest.mark.parametrize("how", ["another model", "newer results", "a study more"])
 def test_an_outdated_verdict_is_not_shown(run: Run, how: str) -> None:
     if how == "another model":

@@ -12,7 +12,10 @@ from make_dataset import Silent, make_dataset
 from synthoma import workflow
 from synthoma.cohort import cohort_hash
 from synthoma.dataset import Dataset
-from synthoma.errors import DatasetError, RecipeError
+from synthoma.errors import DatasetError, EvaluationError, RecipeError
+from synthoma.evaluation.contamination import load_shipped
+from synthoma.fetching import FetchError
+from synthoma.model import Model
 from synthoma.phantoms import write_phantom
 from synthoma.recipe import Recipe, load_recipe
 from synthoma.run import Run, file_sha256, read_json, write_json
@@ -169,3 +172,27 @@ def test_a_damaged_recipe_of_a_run_is_told(finished: Path, tmp_path: Path) -> No
     (out / "recipe.yaml").write_text("a: [1\n")
     with pytest.raises(RecipeError, match="not valid YAML"):
         workflow.resume_run(out, Silent())
+
+
+def test_the_detector_travels_with_the_model(finished: Path, phantoms: Path, tmp_path: Path) -> None:
+    model = Model.load(finished / "model")
+    assert load_shipped(finished).model_hash == load_shipped(finished / "model").model_hash == model.hash
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    shutil.rmtree(out / "model" / "detector")  # as after a release of the same model
+    assert workflow.run_recipe(recipe(), phantoms, out, Silent()).ran == []
+    assert load_shipped(out).threshold == load_shipped(finished).threshold
+
+
+def test_weights_that_are_not_there_are_told_before_anything_is_done(
+    finished: Path, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNTHOMA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    for named, error in (("gone.pth", EvaluationError), ("inception", FetchError)):
+        out = tmp_path / named
+        with pytest.raises(error, match=r"does not exist|synthoma fetch weights inception"):
+            workflow.run_recipe(recipe(f"evaluation.weights=[{named}]"), phantoms, out, Silent())
+        assert not (out / "recipe.yaml").exists()
+        with pytest.raises(error):
+            workflow.evaluate_run(finished, Silent(), [Path(named)])

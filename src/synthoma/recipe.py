@@ -136,7 +136,9 @@ class EvaluationSection(Section):
         1, ge=1, le=10, description="seeds that images are generated with; with more than one their spread is told"
     )
     spaces: list[str] = Field(["randconv", "pca"], description="feature spaces; a weights file adds its own")
-    weights: list[str] = Field(default_factory=list, description="files with weights of a known extractor")
+    weights: list[str] = Field(
+        default_factory=list, description="files with weights of a known extractor, or names of fetched ones: inception"
+    )
     subsamples: int = Field(100, ge=10, description="half-samples of whole groups for each interval")
     floors: int = Field(5, ge=2, description="train subsamples for each floor")
     validation_count: int = Field(512, ge=16, description="synthetic images for the validation KID during training")

@@ -18,11 +18,12 @@ from synthoma.errors import DatasetError, EvaluationError, SynthomaError, Traini
 from synthoma.evaluation.fidelity import evaluate_fidelity
 from synthoma.evaluation.imagesets import ImageSet, image_set_from_dataset, image_set_of_generated
 from synthoma.evaluation.neighbours import nearest_training
-from synthoma.evaluation.studies import write_studies
+from synthoma.evaluation.studies import ship_detector, write_studies
 from synthoma.formats.cuts import SETTINGS as CUTS
 from synthoma.formats.manifest import manifest_hash
 from synthoma.formats.tiles import SETTINGS
 from synthoma.model import Model
+from synthoma.networks.features import weights_file
 from synthoma.preparation import PreparationResult, prepare
 from synthoma.preparation.ct.detect import holds_ct, require_ct
 from synthoma.preparation.slides.detect import holds_slides, require_slides
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from synthoma.preparation.slides.tiles import TilesResult
 
 # Raised when what a stage writes changes its meaning, so that older results are made anew.
-VERSIONS = {"prepare": 2, "train": 2, "evaluate": 2, "report": 3}
+VERSIONS = {"prepare": 2, "train": 2, "evaluate": 3, "report": 4}
 NEIGHBOURS_SHOWN = 32
 
 
@@ -247,6 +248,7 @@ def _run_stages(
     beside: _Beside,
     workers: int | None,
 ) -> Outcome:
+    _require_weights(recipe.evaluation.weights)
     prepare_run(run, recipe)
     stages = _Stages(run)
     if dataset is None:
@@ -266,16 +268,23 @@ def _run_stages(
 def evaluate_run(path: Path, observer: Observer, weights: Sequence[Path] = ()) -> dict[str, Any]:
     """Measure the model of a run against the frozen test split; leaves evaluation/fidelity.json.
 
-    weights: files of further feature extractors, beside those that the recipe names.
+    weights: files (or names) of further feature extractors, beside those that the recipe names.
     """
     run = Run(path)
     recipe = read_recipe(run)
     files = [*recipe.evaluation.weights, *map(str, weights)]
+    _require_weights(files)
     section = recipe.evaluation.model_copy(update={"weights": files})
     with run.locked():
         _evaluate(run, recipe.model_copy(update={"evaluation": section}), run_dataset(run), observer)
     result: dict[str, Any] = read_json(run.evaluation / "fidelity.json")
     return result
+
+
+def _require_weights(files: Sequence[str]) -> None:
+    """Raise for weights that are not there: now, and not after hours of training."""
+    for named in files:
+        weights_file(named)
 
 
 def report_run(path: Path) -> tuple[Path, Path]:
@@ -362,7 +371,7 @@ def _prepare_stage(
 
 def _evaluate_stage(stages: _Stages, recipe: Recipe, dataset: Dataset, observer: Observer) -> None:
     run = stages.of
-    weights = [file_sha256(Path(file)) for file in recipe.evaluation.weights if Path(file).is_file()]
+    weights = [file_sha256(weights_file(file)) for file in recipe.evaluation.weights]
     key = content_hash(
         [
             VERSIONS["evaluate"],
@@ -375,6 +384,7 @@ def _evaluate_stage(stages: _Stages, recipe: Recipe, dataset: Dataset, observer:
     stages.run(
         "evaluate", key, lambda: _evaluate(run, recipe, dataset, observer), (run.evaluation / "fidelity.json").exists()
     )
+    ship_detector(run)  # the same model may have been released anew
 
 
 def _report_stage(stages: _Stages, dataset: Dataset, observer: Observer) -> None:

@@ -1,7 +1,7 @@
 """The commands put together, and what happens when one fails.
 
-Exit codes: 0 fine, 1 an error that is told in words, 2 wrong usage, 3 an audit that found copies, a gate that says no, or a comparison
-that says worse, 130 interrupted.
+Exit codes: 0 fine, 1 an error that is told in words, 2 wrong usage, 3 an audit that found copies, a scan that found synthetic images, a
+gate that says no, or a comparison that says worse, 130 interrupted.
 """
 
 import sys
@@ -15,6 +15,7 @@ from synthoma.cli import (
     compare,
     ct,
     data,
+    detect,
     evaluate,
     fetch,
     gate,
@@ -46,6 +47,7 @@ for module in (
     augment,
     generate,
     evaluate,
+    detect,
     audit,
     utility,
     gate,

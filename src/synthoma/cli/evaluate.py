@@ -21,7 +21,10 @@ def evaluate(
     synthetic: Annotated[Path | None, typer.Option(help="Image tree of synthetic images.")] = None,
     groups: Groups = None,
     weights: Annotated[
-        list[Path] | None, typer.Option(help="Weights of a known feature extractor. May be repeated.")
+        list[Path] | None,
+        typer.Option(
+            help="Weights of a known feature extractor, or the name of fetched ones: inception. May be repeated."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -10,8 +10,9 @@ there is nothing to find; an AUC away from 0.5 there would come from the method.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ from synthoma.networks.features.randconv import RandConv
 from synthoma.recipe import content_hash
 from synthoma.run import read_json, write_json
 
-SCHEMA = 1
+SCHEMA = 1  # of evaluation/detector.json
+FORMAT = 2  # of a saved detector
 FILE, WEIGHTS = "detector.json", "detector.safetensors"
 MOST_TRAINED = 4000  # images a side
 LEAST_TRAINED = 50  # images a side
@@ -49,7 +51,12 @@ _SPREAD_FLOOR = 1e-6
 
 @dataclass(frozen=True)
 class Detector:
-    """Scores above `threshold` count as synthetic. size: (c, *spatial) of the images it takes; value_range: their meaning."""
+    """Scores above `threshold` count as synthetic. size: (c, *spatial) of the images it takes; value_range: their meaning.
+
+    false_alarms: share of real test images above it, and tested: how many independent images that share rests on; recall:
+    share of the model's own fresh images above it. model_hash: whose images it knows; preparation: how the images that it
+    was trained on were brought to their size (`describe_preparation`); both unknown until it is kept with a model.
+    """
 
     mean: Tensor
     scale: Tensor
@@ -60,6 +67,10 @@ class Detector:
     value_range: ValueRange
     extractor: str
     false_alarms: float
+    tested: float
+    recall: float
+    model_hash: str = ""
+    preparation: Mapping[str, Any] | None = None
 
     def score(self, images: NDArray[np.generic]) -> NDArray[np.float64]:
         """Log odds that each image [n, c, *spatial] is one of the model's: float64 [n]."""
@@ -74,16 +85,20 @@ class Detector:
         return found
 
     def scan(self, folder: Path | str) -> dict[str, Any]:
-        """How many images of a folder look like this model's, with the share that real images alone would give.
+        """`judge` of the images in a folder, which have the detector's size. File names are not kept: `flagged_numbers` counts
+        files in sorted order, from 0."""
+        scores = self.score(read_folder(Path(folder)).images)
+        return {**self.judge(scores), "flagged_numbers": np.flatnonzero(scores > self.threshold).tolist()}
 
-        {"images", "flagged", "share", "low", "high", "expected", "p", "flagged_numbers"}: low and high are Clopper and
-        Pearson's limits of the share; p is the chance of as many flags among real images only. File names are not
-        kept: `flagged_numbers` counts files in sorted order, from 0.
+    def judge(self, scores: NDArray[np.float64]) -> dict[str, Any]:
+        """How many of the scored images look like this model's, with the share that real images alone would give.
+
+        {"images", "flagged", "share", "low", "high", "expected", "p"}: low and high are Clopper and Pearson's limits of the
+        share; p is the chance of as many flags among real images only. The threshold is an order statistic of the test
+        images, so the number of real images above it is beta-binomial (Wilks 1941): a share that was measured on few
+        images may well be larger on others.
         """
-        images = read_folder(Path(folder))
-        scores = self.score(images.images)
-        flagged = np.flatnonzero(scores > self.threshold)
-        count, n = len(flagged), len(images)
+        count, n = int((scores > self.threshold).sum()), len(scores)
         limits = stats.binomtest(count, n).proportion_ci(CONFIDENCE)
         return {
             "images": n,
@@ -92,19 +107,24 @@ class Detector:
             "low": float(limits.low),
             "high": float(limits.high),
             "expected": self.false_alarms,
-            "p": float(stats.binom.sf(count - 1, n, self.false_alarms)),
-            "flagged_numbers": flagged.tolist(),
+            "p": self.chance(count, n),
         }
 
+    def chance(self, count: int, n: int) -> float:
+        """Probability that of `n` real images at least `count` lie above the threshold."""
+        above = self.false_alarms * self.tested
+        return float(stats.betabinom.sf(count - 1, n, above + 1, self.tested - above))
+
     def save(self, folder: Path | str) -> None:
-        """Write detector.safetensors and detector.json (with the SHA-256 of the former) into a folder."""
+        """Write detector.safetensors and detector.json (with the SHA-256 of the former, and its own hash) into a folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {"mean": self.mean, "scale": self.scale, "weight": self.weight}
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
         fields = {key: value for key, value in asdict(self).items() if key not in tensors}
         digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
-        write_json(folder / FILE, {"schema": SCHEMA, **fields, "sha256": digest})
+        content = json.loads(json.dumps({"format": FORMAT, **fields, "sha256": digest}))
+        write_json(folder / FILE, {**content, "hash": content_hash(content)})
 
     @classmethod
     def load(cls, folder: Path | str) -> "Detector":
@@ -118,10 +138,13 @@ class Detector:
             raise EvaluationError(
                 f"{folder} holds no readable detector ({FILE}, {WEIGHTS}); train it again."
             ) from error
-        if not isinstance(fields, dict) or fields.get("schema") != SCHEMA:
+        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
             raise EvaluationError(f"{folder / FILE} is of another version of synthoma; train the detector again.")
         if fields.get("sha256") != digest or set(tensors) != {"mean", "scale", "weight"}:
             raise EvaluationError(f"{folder / WEIGHTS} was changed after it was written; train the detector again.")
+        content = {key: value for key, value in fields.items() if key != "hash"}
+        if content_hash(content) != fields.get("hash"):
+            raise EvaluationError(f"{folder / FILE} was changed after it was written; train the detector again.")
         size = tuple(fields["size"])
         if fields["extractor"] != _space(size).hash:
             raise EvaluationError(f"{folder} was trained in another version of the feature space; train it again.")
@@ -134,6 +157,10 @@ class Detector:
             value_range=(float(low), float(high)),
             extractor=str(fields["extractor"]),
             false_alarms=float(fields["false_alarms"]),
+            tested=float(fields["tested"]),
+            recall=float(fields["recall"]),
+            model_hash=str(fields["model_hash"]),
+            preparation=fields["preparation"],
         )
 
 
@@ -156,9 +183,11 @@ def train_detector(
     kept = draw_rows(number_groups(train.groups), min(len(train), MOST_TRAINED), seed, "detector/real", 0).numpy()
     made, real = _features(synthetic.images[seen.numpy()], value_range), _features(train.images[kept], value_range)
     new, held = _features(synthetic.images[fresh.numpy()], value_range), _features(test.images, value_range)
-    detector = _fit(made, real, held, train.shape, value_range)
     groups = test.groups
-    auc = _auc_interval(detector._log_odds(new), detector._log_odds(held), None, groups, seed)
+    detector = _fit(made, real, held, groups, train.shape, value_range)
+    scores = detector._log_odds(new)
+    detector = replace(detector, recall=float((scores > detector.threshold).mean()))
+    auc = _auc_interval(scores, detector._log_odds(held), None, groups, seed)
     control = _control(real, train.groups[kept], seed)
     extractor = _space(train.shape).hash
     protocol = content_hash(
@@ -198,15 +227,39 @@ def _features(images: NDArray[np.generic], value_range: ValueRange) -> Tensor:
     return torch.from_numpy(space.features(images, value_range)).double()
 
 
-def _fit(made: Tensor, real: Tensor, held: Tensor, size: tuple[int, ...], value_range: ValueRange) -> Detector:
+def _fit(
+    made: Tensor,
+    real: Tensor,
+    held: Tensor,
+    groups: NDArray[np.str_],
+    size: tuple[int, ...],
+    value_range: ValueRange,
+) -> Detector:
+    """A detector with the threshold that `held`, real images of `groups`, give it; its recall is not known yet."""
     mean, scale, weight, bias = _logistic(made, real)
     scores = ((held - mean) / scale) @ weight + bias
     threshold = float(torch.quantile(scores, 1 - FALSE_ALARMS, interpolation="higher"))
-    alarms = float((scores > threshold).double().mean())
+    above = (scores > threshold).numpy()
     # With few test images none lies above their own quantile; one of n + 1 is what is known then.
-    alarms = max(alarms, 1 / (len(held) + 1))
-    extractor = _space(size).hash
-    return Detector(mean, scale, weight, bias, threshold, size, value_range, extractor, alarms)
+    alarms = max(float(above.mean()), 1 / (len(held) + 1))
+    tested = _independent(above, groups)
+    return Detector(
+        mean, scale, weight, bias, threshold, size, value_range, _space(size).hash, alarms, tested, float("nan")
+    )
+
+
+def _independent(above: NDArray[np.bool_], groups: NDArray[np.str_]) -> float:
+    """How many independent images a share among images of groups is worth: n over Kish's design effect, n at most.
+
+    The effect is the variance of the share over whole groups, over that of independent images. Where none is above it
+    cannot be told, and groups count.
+    """
+    n, share = len(above), float(above.mean())
+    numbers = number_groups(groups).numpy()
+    if share == 0:
+        return float(numbers.max() + 1)
+    by_group = np.bincount(numbers, weights=above - share)
+    return n / max(1.0, float((by_group**2).sum()) / (n * share * (1 - share)))
 
 
 def _logistic(made: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:

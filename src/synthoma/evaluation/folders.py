@@ -37,16 +37,10 @@ def read_folder(root: Path, groups: Path | None = None) -> ImageSet:
     in which no picture has any hue is grey, however its files were saved. Groups come from `groups`, else groups.csv;
     an image that no list names is a group of its own. Raises `EvaluationError`, or `DataError` for an unreadable file.
     """
-    if not root.is_dir():
-        raise EvaluationError(f"{root} is no folder; give a folder of images, or a dataset.")
+    files = image_files(root)
     in_manifest = _column(root / MANIFEST, "class") if (root / MANIFEST).is_file() else {}
-    files = sorted(file for file in root.rglob("*") if _is_image(file, root))
-    if in_manifest:  # beside generated images may lie their masks, which the manifest does not list as files
-        files = [file for file in files if file.relative_to(root).as_posix() in in_manifest]
-    if not files:
-        raise EvaluationError(f"{root} holds no images.")
     names = [file.relative_to(root).as_posix() for file in files]
-    images = _stack([_read(file) for file in files], files)
+    images = _stack([read_image_file(file) for file in files], files)
     labels = [in_manifest[name] if name in in_manifest else _folder_name(name) for name in names]
     classes = sorted({label for label in labels if label is not None})
     numbers = {name: number for number, name in enumerate(classes)}
@@ -65,6 +59,19 @@ def read_folder(root: Path, groups: Path | None = None) -> ImageSet:
         ),
         content=pixel_hash(images),
     )
+
+
+def image_files(root: Path) -> list[Path]:
+    """The pictures and volumes below a folder, sorted; `EvaluationError` where there are none."""
+    if not root.is_dir():
+        raise EvaluationError(f"{root} is no folder; give a folder of images, or a dataset.")
+    files = sorted(file for file in root.rglob("*") if _is_image(file, root))
+    if (root / MANIFEST).is_file():  # beside generated images may lie their masks, which it does not list as files
+        listed = _column(root / MANIFEST, "class")
+        files = [file for file in files if not listed or file.relative_to(root).as_posix() in listed]
+    if not files:
+        raise EvaluationError(f"{root} holds no images.")
+    return files
 
 
 def holds_synthetic_images(root: Path) -> bool:
@@ -87,7 +94,7 @@ def _folder_name(name: str) -> str | None:
     return parts[-2] if len(parts) > 1 else None
 
 
-def _read(file: Path) -> NDArray[np.generic]:
+def read_image_file(file: Path) -> NDArray[np.generic]:
     """A picture as [c, y, x], a volume as [c, z, y, x]; a volume of one slice is a picture."""
     if file.name.endswith(NIFTI):
         volume = read_nifti(file)[0]

@@ -1,19 +1,20 @@
 """What is measured of a run beside fidelity: nodules, subgroups, and a detector of the model's own images."""
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from synthoma.dataset import Dataset
 from synthoma.evaluation.anatomy import evaluate_anatomy
+from synthoma.evaluation.contamination import FOLDER, describe_preparation
 from synthoma.evaluation.detector import detector_json, train_detector
 from synthoma.evaluation.imagesets import ImageSet
 from synthoma.evaluation.subgroups import columns_of, subgroup_coverage
 from synthoma.recipe import EvaluationSection
-from synthoma.run import Run, write_json
-
-DETECTOR = "detector"  # the folder below RUN/evaluation that holds its weights
+from synthoma.run import Run, aside_folder, write_json
 
 
 def write_studies(
@@ -35,7 +36,7 @@ def write_studies(
         "subgroups": lambda: subgroup_coverage(
             synthetic, test, train, columns_of(dataset, rows), section, cache=run.private / "features"
         ),
-        "detector": lambda: _detector(run, synthetic, test, train, section),
+        "detector": lambda: _detector(run, dataset, synthetic, test, train, section, model_hash),
     }
     if len(dataset.size) == 3 and dataset.channels == 1 and dataset.masks is not None:
         studies["anatomy"] = lambda: _anatomy(dataset, synthetic, test, train, section)
@@ -45,12 +46,35 @@ def write_studies(
     progress(len(studies), len(studies))
 
 
+def ship_detector(run: Run) -> None:
+    """Put the run's detector beside its model, where it travels with it; model.json and its hash stay as they are.
+
+    Training anew replaces the model's folder, so this is asked whenever a run was evaluated.
+    """
+    made, shipped = run.evaluation / FOLDER, run.model / FOLDER
+    if not made.is_dir():
+        shutil.rmtree(shipped, ignore_errors=True)
+        return
+    with aside_folder(shipped) as aside:
+        shutil.copytree(made, aside, dirs_exist_ok=True)
+
+
 def _detector(
-    run: Run, synthetic: ImageSet, test: ImageSet, train: ImageSet, section: EvaluationSection
+    run: Run,
+    dataset: Dataset,
+    synthetic: ImageSet,
+    test: ImageSet,
+    train: ImageSet,
+    section: EvaluationSection,
+    model_hash: str,
 ) -> dict[str, Any]:
     detector, result = train_detector(synthetic, test, train, section.seed)
+    # One of an earlier model must not stay where none can be trained now.
+    shutil.rmtree(run.evaluation / FOLDER, ignore_errors=True)
     if detector is not None:
-        detector.save(run.evaluation / DETECTOR)
+        known = replace(detector, model_hash=model_hash, preparation=describe_preparation(dataset))
+        known.save(run.evaluation / FOLDER)
+    ship_detector(run)
     return dict(detector_json(result))
 
 

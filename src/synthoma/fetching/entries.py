@@ -60,7 +60,7 @@ Means = Http | Idc | Kaggle
 
 @dataclass(frozen=True)
 class Entry:
-    """A public data set.
+    """A public data set, or weights of a feature extractor (`is_data` false: no terms are written beside them).
 
     licence, may_release: None where it is not known. space: bytes that it takes on disk, at most or about, as `size`
     words it. feeds: shipped recipes that it suits. sides: pixels a side that
@@ -79,6 +79,7 @@ class Entry:
     homepage: str
     sides: tuple[int, ...] = ()
     side: int | None = None
+    is_data: bool = True
 
     @property
     def way(self) -> str:

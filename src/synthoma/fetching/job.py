@@ -58,6 +58,8 @@ class Plan:
         words = ["of each series: number of files and bytes, by the index of idc-index"] if self.series else []
         if any(file.checksum for file in self.files):
             words.append("compared with those in the catalogue")
+            if not self.entry.is_data:
+                words += [str(file.checksum) for file in self.files]
         if any(file.zenodo for file in self.files):
             words.append("compared with those that Zenodo states when they are fetched")
         if any(not file.checksum and not file.zenodo for file in self.files):
@@ -128,7 +130,8 @@ def fetch(
             ledger = Ledger.open(plan.out, plan.entry)
             ledger.content["finished"] = None
             ledger.write()
-            write_terms(plan.out, plan.entry)
+            if plan.entry.is_data:
+                write_terms(plan.out, plan.entry)
             _fetch_files(plan, ledger, keep_archives, conditions)
             if plan.client is not None:
                 _fetch_series(plan, plan.client, ledger, conditions, show_progress)

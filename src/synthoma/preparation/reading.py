@@ -196,12 +196,12 @@ def read_one(source: Source, record: Record, settings: ReadSettings) -> Outcome:
     where = place(spatial, size, settings.fit, settings.resample)
     if where.upscales and not settings.upscale:
         return Rejected(f"smaller than the training size {sizes}", unreadable=False)
-    grey = _grey(pixels.array)
+    grey = to_grey(pixels.array)
     wanted = as_wanted(pixels.array, settings)
     if settings.denoise != "none":
         wanted = denoise(wanted.astype(np.uint8, copy=False), settings.denoise, settings.denoise_strength)
     how = (settings.fit, settings.resample, settings.fill)
-    image = np.moveaxis(resize(wanted if settings.colour == "grey" else _rgb(wanted), size, *how), -1, 0)
+    image = np.moveaxis(resize(wanted if settings.colour == "grey" else to_rgb(wanted), size, *how), -1, 0)
     mask = None if pixels.mask is None else np.moveaxis(resize_mask(pixels.mask, size, *how), -1, 0)
     return Reading(
         content=content_of(pixels),
@@ -229,7 +229,7 @@ def check_denoising(source: Source, records: Sequence[Record], settings: ReadSet
 
 def as_wanted(array: NDArray[np.generic], settings: ReadSettings) -> NDArray[np.generic]:
     """What is denoised and resized: the image in colour if the recipe wants that and the image has it, else in grey."""
-    return _grey(array) if settings.colour == "grey" else array
+    return to_grey(array) if settings.colour == "grey" else array
 
 
 def content_of(pixels: Pixels) -> str:
@@ -239,7 +239,7 @@ def content_of(pixels: Pixels) -> str:
     return digest.hexdigest()
 
 
-def _grey(array: NDArray[np.generic]) -> NDArray[np.generic]:
+def to_grey(array: NDArray[np.generic]) -> NDArray[np.generic]:
     """Luma by ITU-R BT.601 (as Pillow's 'L') for colour, the image itself for grey."""
     if array.shape[-1] == 1:
         return array
@@ -248,7 +248,8 @@ def _grey(array: NDArray[np.generic]) -> NDArray[np.generic]:
     return np.rint(array @ np.array([0.299, 0.587, 0.114])).astype(array.dtype)[..., None]
 
 
-def _rgb(array: NDArray[np.generic]) -> NDArray[np.generic]:
+def to_rgb(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Three channels: grey is repeated."""
     return array if array.shape[-1] == 3 else np.repeat(array, 3, axis=-1)
 
 

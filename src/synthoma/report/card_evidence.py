@@ -104,7 +104,10 @@ def _subgroups(more: MoreFidelity) -> str | None:
 def _detector(more: MoreFidelity) -> str | None:
     if more.detector is None:
         return None
-    told = "How well a small classifier tells its images from real ones (0.5: chance)."
+    told = (
+        "How well a small classifier tells its images from real ones (0.5: chance). It is shipped beside the weights: "
+        "`synthoma detect MODEL FOLDER` looks for these images in a folder."
+    )
     return "### Detector\n\n" + "\n\n".join([told, *_space(more.detector.space)])
 
 

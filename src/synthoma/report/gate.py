@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 
 from synthoma.report import words
 from synthoma.report.evidence import Evidence
+from synthoma.report.facts import Facts
 
-MARKS = {"passed": "✓", "failed": "✗", "not demonstrated": "?"}
+# In the order in which a reader should see them: what stands against a release first.
+MARKS = {"failed": "✗", "not demonstrated": "?", "passed": "✓"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ def gate_view(evidence: Evidence) -> GateView | None:
             [],
             [],
         )
+    grave_first = list(MARKS)
     rules = [
         RuleLine(
             str(rule["title"]),
@@ -52,7 +55,7 @@ def gate_view(evidence: Evidence) -> GateView | None:
             str(rule["verdict"]).replace(" ", "-"),
             words.without_people(str(rule["why"])),
         )
-        for rule in gate["rules"]
+        for rule in sorted(gate["rules"], key=lambda rule: grave_first.index(rule["verdict"]))
     ]
     notes = [
         f"The margin {words.spoken(key)} is {_value(gate['margins'][key])} in this recipe, {_value(standard)} as shipped."
@@ -60,7 +63,9 @@ def gate_view(evidence: Evidence) -> GateView | None:
     ]
     counts = {verdict: sum(rule.verdict == verdict for rule in rules) for verdict in MARKS}
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    sentence = f"{words.plural(len(rules), 'rule')}: {told}. What is not demonstrated is no release."
+    sentence = f"{words.plural(len(rules), 'rule')}: {told}."
+    if counts["not demonstrated"]:
+        sentence += " What the data cannot show counts as no."
     override = gate.get("override")
     if override:
         reason = words.without_people(str(override["reason"]))
@@ -70,6 +75,43 @@ def gate_view(evidence: Evidence) -> GateView | None:
         sentence = f"{words.plural(len(rules), 'rule')}, all passed. Synthetic images remain research material."
         return GateView("Release", "yes", sentence, rules, notes)
     return GateView("No release", "no", sentence, rules, notes)
+
+
+@dataclass(frozen=True)
+class ToDo:
+    """A study that the gate asks for and that was not made of this model, with the command that makes it."""
+
+    what: str
+    command: str
+
+
+def missing_studies(facts: Facts, evidence: Evidence) -> list[ToDo]:
+    """What a release still takes, in the order in which to do it; nothing before there is a model."""
+    if facts.model is None:
+        return []
+    steps = [
+        (
+            facts.fidelity is not None and facts.fidelity.get("model_hash") == facts.model.get("model_hash"),
+            "Fidelity: how close the images are to real ones, and what they miss",
+            "synthoma evaluate RUN",
+        ),
+        (
+            evidence.privacy is not None,
+            "Privacy: copies of training images, and attacks that ask who was among them",
+            "synthoma audit RUN",
+        ),
+        (
+            evidence.utility is not None,
+            "Utility: a classifier with and without these images, tested on real patients",
+            "synthoma utility RUN",
+        ),
+        (
+            evidence.gate is not None and not evidence.gate_stale,
+            "The gate: release or not, by rules that are fixed in the recipe",
+            "synthoma gate RUN",
+        ),
+    ]
+    return [ToDo(what, command) for made, what, command in steps if not made]
 
 
 def _moment(time: object) -> str:

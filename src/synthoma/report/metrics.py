@@ -344,7 +344,7 @@ def yardstick_words(result: Mapping[str, Any]) -> str | None:
     way = sign * (result["value"] - floor["value"]) / span
     if way < 0:
         return f"no worse than the floor; yardstick {shown}"
-    if way > 2:
+    if way > 1:
         return f"{words.number(way, 2)} times as far from the floor as the yardstick ({shown})"
     return f"{words.share(way)} of the way from the floor to the yardstick ({shown})"
 

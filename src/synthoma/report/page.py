@@ -39,7 +39,11 @@ def write_report(run: Run, dataset: Dataset | None) -> tuple[Path, Path]:
     """
     facts = read_facts(run, dataset)
     evidence = read_evidence(facts)
-    shared = {**_shared_parts(facts), **_evidence_parts(facts, evidence)}
+    shared = {
+        **_shared_parts(facts),
+        **_evidence_parts(facts, evidence),
+        "missing_studies": gate.missing_studies(facts, evidence),
+    }
     public, private = run.path / "report.html", run.private / "report.html"
     write_atomically(public, render("page.html.j2", {**shared, **_parts(facts, evidence, public=True)}))
     shown = {**shared, **_parts(facts, evidence, public=False), **_private_parts(facts, evidence)}

@@ -3,6 +3,7 @@
 from pathlib import PurePath
 from typing import Any
 
+from synthoma.fetching import WEIGHTS
 from synthoma.report import words
 from synthoma.report.facts import Facts
 
@@ -69,5 +70,8 @@ def _file_words(value: object) -> str:
     """A file of the user's on a public page: its kind only, for a name can say whose it is."""
     files = value if isinstance(value, list) else [value]
     return ", ".join(
-        f"(a {PurePath(str(file)).suffix or 'file'} file)".replace("(a file file)", "(a file)") for file in files
+        str(file)
+        if file in WEIGHTS
+        else f"(a {PurePath(str(file)).suffix or 'file'} file)".replace("(a file file)", "(a file)")
+        for file in files
     )

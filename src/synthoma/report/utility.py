@@ -98,7 +98,7 @@ def _forest(result: Mapping[str, Any], part: str | None, margin: float, title: s
     ends = [abs(end) for row in rows for end in (row.low, row.high) if end is not None]
     most = max([2 * margin, *ends]) * 1.05
     axis = (-most, most)
-    ticks = nice_ticks(*axis, most=4)
+    ticks = nice_ticks(*axis, most=5)
     scale = [(3 + 94 * (tick + most) / (2 * most), tick_text(tick, ticks)) for tick in ticks]
     return Forest(title, note, [_line(row, axis, margin) for row in rows], scale)
 

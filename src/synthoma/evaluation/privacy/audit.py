@@ -176,11 +176,11 @@ def _warnings(found: Copies, holdout: ImageSet) -> Sequence[str]:
             f"which is that of near-duplicates ({thresholds.similarity:.2f})."
         )
     if thresholds.overlap:
-        weak = ", ".join(f"{kind} {share:.0%}" for kind, share in thresholds.recall.items() if share < 1)
+        weak = ", ".join(f"{share:.0%} of {kind} ones" for kind, share in thresholds.recall.items() if share < 1)
         notes.append(
             "Images of different patients resemble each other as much as some copies resemble their original. The threshold is "
             "the one that accuses new patients rarely, and some copies go unseen"
-            + (f": of copies made on purpose are found {weak}." if weak else ".")
+            + (f": of copies made on purpose it finds {weak}." if weak else ".")
         )
     if found.control[0]:
         notes.append(

@@ -125,14 +125,14 @@ def judge(change: Figure | Withheld, margin: float, detectable: float) -> tuple[
     if len(change.per_seed) < 2:
         return "underpowered", "one seed: what chance in training does is not known"
     if change.high < -margin:
-        return "harms", f"the whole interval is below -{margin:g}"
+        return "harms", f"the whole interval is below −{margin:g}"
     if change.low > detectable:
         return "helps", f"the whole interval is above {detectable:g}"
     if change.detectable is None or change.detectable > detectable:
         seen = math.nan if change.detectable is None else change.detectable
         return "underpowered", f"the smallest detectable change is {seen:.3f}, more than {detectable:g}"
     if change.low > -margin and change.high < margin:
-        return "no effect within the margin", f"the whole interval is within -{margin:g} and {margin:g}"
+        return "no effect within the margin", f"the whole interval is between −{margin:g} and {margin:g}"
     if change.low > 0:
         return "helps", "the whole interval is above 0"
     if change.high < 0:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthoma.errors import EvaluationError, nearest_name_hint
+from synthoma.fetching.weights import WEIGHTS, find_weights
 from synthoma.networks.features.extractor import EIGHT_BITS, Extractor, ValueRange
 from synthoma.networks.features.pca import PixelPca
 from synthoma.networks.features.pretrained import Pretrained
@@ -43,5 +44,20 @@ def build_extractor(
 
 
 def load_extractor(path: Path | str) -> Extractor:
-    """The space of a weights file: MobileNetV2, SqueezeNet 1.1, or the Inception of FID."""
-    return Pretrained(Path(path))
+    """The space of a weights file, or of weights that were fetched by name: MobileNetV2, SqueezeNet 1.1, or the Inception of FID."""
+    return Pretrained(weights_file(path))
+
+
+def weights_file(given: Path | str) -> Path:
+    """The file that `evaluation.weights` or --weights means: a file as it is, a known name ("inception") as what was fetched.
+
+    Raises `EvaluationError` for a file that does not exist, `FetchError` for a name whose file is not on this machine.
+    """
+    path = Path(given)
+    if path.is_file():
+        return path
+    if str(given) in WEIGHTS:
+        return find_weights(str(given))
+    raise EvaluationError(
+        f"{path} does not exist; weights are files, or names that `synthoma fetch weights` lists ({', '.join(WEIGHTS)})."
+    )
