@@ -31,9 +31,9 @@ from bakeoff_contestants import CONTESTANTS, SETS, make_recipe
 from bakeoff_run import Silent, one_run, one_trial
 from bakeoff_table import describe, draw_picture, table
 from synthoma.dataset import Dataset
+from synthoma.preparation.raw import prepare_dataset
 from synthoma.recipe import content_hash
 from synthoma.run import environment, read_json, write_json
-from synthoma.workflow import prepare_dataset
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "bakeoff.json"

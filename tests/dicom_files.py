@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless
 
+from synthoma.formats.volumes import VolumeFile
+from synthoma.formats.volumes.dicom import list_dicom
+
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 ROOT = "1.2.826.0.1.3680043.10.1337"
@@ -130,3 +133,10 @@ def rewrite(path: Path, change: Callable[[FileDataset], None]) -> None:
 def ramp(size: tuple[int, int, int] = (6, 16, 20), seed: int = 0) -> NDArray[np.int16]:
     """HU [z, y, x] with air, tissue and bone, different in each voxel."""
     return np.random.default_rng(seed).integers(-1024, 1500, size).astype(np.int16)
+
+
+def only(root: Path) -> VolumeFile:
+    """The volume of a folder that holds just one."""
+    listing = list_dicom(root)
+    assert len(listing.volumes) == 1, listing
+    return listing.volumes[0]

@@ -1,9 +1,7 @@
-"""Annotation files: what pathologists' programs write is read as they meant it, and what we write QuPath can read."""
+"""Annotation files: what pathologists' programs write is read as they meant it, and bad shapes are left out with their reason."""
 
-import json
 import subprocess
 import sys
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
@@ -11,80 +9,22 @@ import pytest
 
 shapely = pytest.importorskip("shapely")
 
-from synthoma.errors import AnnotationError, MissingExtraError  # noqa: E402
-from synthoma.formats.annotations import (  # noqa: E402
-    Annotation,
-    AnnotationFile,
-    AnnotationIndex,
-    read_annotations,
-    write_geojson,
+from annotation_fixture import (  # noqa: E402
+    SQUARE,
+    area_of,
+    asap,
+    asap_shape,
+    feature,
+    imagescope,
+    layer,
+    moved,
+    polygon,
+    read,
+    region,
+    ring,
 )
-
-SQUARE = [(0, 0), (10, 0), (10, 10), (0, 10)]
-
-
-def area_of(shape: Annotation) -> float:
-    return float(shape.geometry.area)
-
-
-def shoelace(points: object) -> float:
-    """Area of one ring, without shapely."""
-    x, y = np.asarray(points, dtype=np.float64)[:, :2].T
-    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
-
-
-def asap_shape(points: object, group: str = "tumor", kind: str = "Polygon", order: list[int] | None = None) -> str:
-    numbered = enumerate(points) if order is None else zip(order, points, strict=True)  # type: ignore[arg-type, call-overload]
-    inside = "".join(f'<Coordinate Order="{place}" X="{x}" Y="{y}" />' for place, (x, y) in numbered)
-    return (
-        f'<Annotation Name="a" Type="{kind}" PartOfGroup="{group}" Color="#F4FA58"><Coordinates>{inside}</Coordinates>'
-        "</Annotation>"
-    )
-
-
-def asap(*shapes: str, head: str = '<?xml version="1.0"?>') -> str:
-    return (
-        f"{head}<ASAP_Annotations><Annotations>{''.join(shapes)}</Annotations><AnnotationGroups /></ASAP_Annotations>"
-    )
-
-
-def region(points: object, kind: str = "0", negative: str = "0") -> str:
-    inside = "".join(f'<Vertex X="{x}" Y="{y}" Z="0" />' for x, y in points)  # type: ignore[attr-defined]
-    return f'<Region Id="1" Type="{kind}" NegativeROA="{negative}"><Vertices>{inside}</Vertices></Region>'
-
-
-def layer(*regions: str, name: str = "", colour: str = "65280") -> str:
-    return f'<Annotation Id="1" Name="{name}" LineColor="{colour}"><Regions>{"".join(regions)}</Regions></Annotation>'
-
-
-def imagescope(*layers: str, mpp: str = "0.252000") -> str:
-    return f'<Annotations MicronsPerPixel="{mpp}">{"".join(layers)}</Annotations>'
-
-
-def ring(points: list[tuple[float, float]]) -> list[list[float]]:
-    return [list(point) for point in [*points, points[0]]]
-
-
-def polygon(*rings: list[tuple[float, float]]) -> dict[str, object]:
-    return {"type": "Polygon", "coordinates": [ring(points) for points in rings]}
-
-
-def feature(geometry: object, **properties: object) -> dict[str, object]:
-    return {"type": "Feature", "id": "x", "geometry": geometry, "properties": properties}
-
-
-def read(tmp_path: Path, content: str | bytes | object, name: str = "slide.txt") -> AnnotationFile:
-    """Read some content; the ending of the name says nothing."""
-    path = tmp_path / name
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    return read_annotations(path)
-
-
-def moved(points: list[tuple[float, float]], by: float) -> list[tuple[float, float]]:
-    return [(x + by, y + by) for x, y in points]
+from synthoma.errors import MissingExtraError  # noqa: E402
+from synthoma.formats.annotations import AnnotationIndex, read_annotations  # noqa: E402
 
 
 def test_asap_kinds_groups_and_places(tmp_path: Path) -> None:
@@ -190,105 +130,6 @@ def test_an_implausible_resolution_is_unknown(tmp_path: Path, text: str) -> None
     assert read(tmp_path, imagescope(layer(region(SQUARE)), mpp=text)).microns_per_pixel is None
 
 
-@pytest.mark.parametrize(
-    ("document", "count"),
-    [
-        ([feature(polygon(SQUARE)), feature(polygon(SQUARE))], 2),
-        (feature(polygon(SQUARE)), 1),
-        ({"type": "FeatureCollection", "features": [feature(polygon(SQUARE))]}, 1),
-        (polygon(SQUARE), 1),
-        ({"type": "FeatureCollection", "features": []}, 0),
-        ([], 0),
-    ],
-)
-def test_geojson_documents(tmp_path: Path, document: object, count: int) -> None:
-    file = read(tmp_path, document)
-    assert (file.format, len(file.annotations), file.skipped) == ("geojson", count, ())
-    assert all(a.label is None and area_of(a) == 100 for a in file.annotations)
-
-
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
-def test_geojson_encodings(tmp_path: Path, encoding: str) -> None:
-    text = json.dumps(feature(polygon(SQUARE), classification="Größe"), ensure_ascii=False)
-    assert read(tmp_path, text.encode(encoding)).annotations[0].label == "Größe"
-
-
-@pytest.mark.parametrize(
-    ("classification", "label"),
-    [
-        ({"name": "Tumor", "color": [200, 0, 0]}, "Tumor"),
-        ({"name": "Tumor", "colorRGB": -3670016}, "Tumor"),
-        ("Stroma", "Stroma"),
-        ({"names": ["Tumor", "Positive"], "color": [1, 2, 3]}, "Tumor: Positive"),
-        ({"name": "Positive", "colorRGB": 1, "parentClass": {"name": "Tumor", "colorRGB": 1}}, "Tumor: Positive"),
-        ({"name": 3}, "3"),
-        ({"name": " a\u0007b\u001b[31m "}, "a b [31m"),
-        ({"name": "a\ud800b"}, "a b"),
-        ({}, None),
-        ({"name": None}, None),
-        ({"names": []}, None),
-        (None, None),
-        (["x"], None),
-        ("", None),
-        ("  ", None),
-    ],
-)
-def test_geojson_classes(tmp_path: Path, classification: object, label: str | None) -> None:
-    (annotation,) = read(tmp_path, feature(polygon(SQUARE), classification=classification)).annotations
-    assert annotation.label == label
-
-
-def test_geojson_without_properties(tmp_path: Path) -> None:
-    for properties in (None, [], "x"):
-        document = {"type": "Feature", "geometry": polygon(SQUARE), "properties": properties}
-        assert read(tmp_path, document).annotations[0].label is None
-    assert read(tmp_path, {"type": "Feature", "geometry": polygon(SQUARE)}).annotations[0].label is None
-
-
-def test_geojson_holes_parts_and_collections(tmp_path: Path) -> None:
-    hole = [(2, 2), (4, 2), (4, 4), (2, 4)]
-    many = {"type": "MultiPolygon", "coordinates": [[ring(SQUARE), ring(hole)], [ring(moved(SQUARE, 20))]]}
-    mixed = {
-        "type": "GeometryCollection",
-        "geometries": [polygon(SQUARE), {"type": "Point", "coordinates": [1, 1]}, many],
-    }
-    inside = {"type": "MultiPolygon", "coordinates": [[ring(SQUARE)], [ring(moved(SQUARE, 5))]]}
-    file = read(
-        tmp_path,
-        [feature(polygon(SQUARE, hole)), feature(many), feature(mixed), feature(inside), feature(polygon(SQUARE))],
-    )
-    # The third: a square, the same with a hole, and one apart; the fourth: two squares that share a quarter.
-    assert [area_of(a) for a in file.annotations] == [96, 196, 200, 175, 100]
-    assert file.annotations[1].geometry.geom_type == "MultiPolygon"
-    assert file.skipped == (("feature 3", "a Point has no area"),)
-    assert [place for place, _ in file.repaired] == ["feature 3", "feature 4"]
-    assert all("merged" in what for _, what in file.repaired)
-
-
-def test_geojson_points_and_lines_are_left_out(tmp_path: Path) -> None:
-    kinds = ["Point", "MultiPoint", "LineString", "MultiLineString"]
-    file = read(tmp_path, [feature({"type": kind, "coordinates": [[0, 0], [1, 1]]}) for kind in kinds])
-    assert file.annotations == ()
-    assert file.skipped == tuple((f"feature {i}", f"a {kind} has no area") for i, kind in enumerate(kinds, 1))
-
-
-def test_geojson_features_below_others(tmp_path: Path) -> None:
-    child = feature(polygon(moved(SQUARE, 1)), classification="b")
-    file = read(
-        tmp_path, [feature(polygon(SQUARE), classification="a", childObjects=[child]), feature(polygon(SQUARE))]
-    )
-    assert [(a.label, a.place) for a in file.annotations] == [
-        ("a", "feature 1"),
-        ("b", "feature 2"),
-        (None, "feature 3"),
-    ]
-
-
-def test_geojson_points_may_have_a_depth(tmp_path: Path) -> None:
-    deep = {"type": "Polygon", "coordinates": [[[x, y, 7] for x, y in SQUARE]]}
-    assert area_of(read(tmp_path, feature(deep)).annotations[0]) == 100, "and rings may be open"
-
-
 BAD_RINGS = {
     "two points": ([(0, 0), (5, 5)], "3 different points"),
     "one point often": ([(3, 3)] * 9, "3 different points"),
@@ -368,56 +209,6 @@ def test_a_bad_part_leaves_the_others(tmp_path: Path) -> None:
     assert [place for place, _ in file.skipped] == ["feature 1, part 4", "feature 1, part 2"]
 
 
-def test_what_is_written_comes_back(tmp_path: Path) -> None:
-    holed = shapely.Polygon(SQUARE, [[(2, 2), (4, 2), (4, 4.123456789)]])
-    many = shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.box(5, 5, 7, 7)])
-    path = tmp_path / "new folder" / "taken 🎗.geojson"
-    write_geojson(
-        path,
-        [
-            (holed, "Größe", (1, 2, 3), {"share": 0.25, "fold": float("nan"), "reason": "pen"}),
-            (many, None, (0, 0, 0), {}),
-        ],
-        object_type="tile",
-    )
-    file = read_annotations(path)
-    assert [a.label for a in file.annotations] == ["Größe", None]
-    assert all(a.geometry.equals(g) for a, g in zip(file.annotations, (holed, many), strict=True))
-    assert (file.skipped, file.repaired) == ((), ())
-    document = json.loads(path.read_text(encoding="utf-8"))
-    assert document["type"] == "FeatureCollection"
-    first, second = document["features"]
-    # What QuPath's readers ask for: GsonTools.PathClassTypeAdapter wants a colour beside every name.
-    assert first["type"] == "Feature"
-    assert first["properties"] == {
-        "objectType": "tile",
-        "classification": {"name": "Größe", "color": [1, 2, 3]},
-        "isLocked": False,
-        "measurements": {"share": 0.25},
-        "metadata": {"reason": "pen"},
-    }
-    assert second["properties"] == {"objectType": "tile", "isLocked": False}
-    assert second["geometry"]["type"] == "MultiPolygon"
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
-
-
-def test_an_empty_list_is_written_too(tmp_path: Path) -> None:
-    write_geojson(tmp_path / "none.geojson", [])
-    assert json.loads((tmp_path / "none.geojson").read_text()) == {"type": "FeatureCollection", "features": []}
-    assert read_annotations(tmp_path / "none.geojson").annotations == ()
-
-
-def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="only areas"):
-        write_geojson(tmp_path / "x.geojson", [(shapely.Point(1, 1), "a", (0, 0, 0), {})])
-    with pytest.raises(ValueError, match=r"0\.\.255"):
-        write_geojson(tmp_path / "x.geojson", [(shapely.box(0, 0, 1, 1), "a", (0, 0, 256), {})])
-    assert not (tmp_path / "x.geojson").exists()
-    (tmp_path / "file").write_text("")
-    with pytest.raises(AnnotationError, match="cannot write"):
-        write_geojson(tmp_path / "file" / "x.geojson", [])
-
-
 @pytest.mark.parametrize("package", ["shapely", "defusedxml"])
 def test_without_the_packages_the_extra_is_named(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
@@ -429,95 +220,3 @@ def test_importing_does_not_import_shapely() -> None:
     script = "import sys, synthoma.formats.annotations; print({'shapely', 'defusedxml'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert result.stdout.strip() == "set()", result.stderr
-
-
-REAL = {
-    "asap_xml/tumor_076.xml": 39,
-    "asap_xml/TCGA-2G-AAGK-01Z-00-DX1.D0530A91-8CA1-47AA-95AF-AB7B901DC5B6.xml": 7,
-    "asap_xml/TCGA-G9-6378-01A-01-BS1.bc59e095-f3ab-4a6e-8cef-ea7fc76abec8.xml": 6,
-    "asap_xml/TCGA-L5-A4OQ_RES.xml": 6,
-    "imagescope_xml/TCGA-EJ-5519-01Z-00-DX1.xml": 3,
-    "qupath_geojson/TCGA-EJ-5519-01Z-00-DX1.json": 3,
-    "qupath_geojson/holed.geojson": 1,
-    "qupath_geojson/qupath05.geojson": 3,
-    "qupath_geojson/TD_01_verysmall_mIF.geojson": 6,
-}
-
-
-def plain_reading(path: Path) -> list[tuple[str | None, float]]:
-    """(class, area) of every area in a file, by xml.etree or json and the shoelace formula."""
-    if path.suffix == ".xml":
-        root = ET.parse(path).getroot()  # noqa: S314
-        if root.tag == "ASAP_Annotations":
-            return [
-                (shape.get("PartOfGroup"), shoelace([(c.get("X"), c.get("Y")) for c in shape.iter("Coordinate")]))
-                for shape in root.iter("Annotation")
-            ]
-        found = []
-        for drawn in root.iter("Annotation"):
-            colour = int(drawn.get("LineColor", "")).to_bytes(3, "little").hex().upper()
-            for shape in drawn.iter("Region"):
-                found.append((f"#{colour}", shoelace([(v.get("X"), v.get("Y")) for v in shape.iter("Vertex")])))
-        return found
-    document = json.loads(path.read_text())
-    features = document if isinstance(document, list) else document.get("features", [document])
-    found = []
-    for one in features:
-        coordinates = one["geometry"]["coordinates"]
-        polygons = {"Polygon": [coordinates], "MultiPolygon": coordinates}.get(one["geometry"]["type"])
-        if polygons:
-            area = sum(shoelace(shell) - sum(map(shoelace, holes)) for shell, *holes in polygons)
-            found.append((one["properties"].get("classification", {}).get("name"), area))
-    return found
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", list(REAL))
-def test_real_files_agree_with_a_plain_reading(name: str, data_root: Path) -> None:
-    path = data_root / "annotations" / name
-    file = read_annotations(path)
-    expected = plain_reading(path)
-    assert len(file.annotations) == len(expected) == REAL[name]
-    assert [a.label for a in file.annotations] == [label for label, _ in expected]
-    repaired = {place for place, _ in file.repaired}
-    for annotation, (_, area) in zip(file.annotations, expected, strict=True):
-        assert annotation.geometry.is_valid
-        # The formula counts a loop that is run through twice double, and one run through backwards negative.
-        tolerance = 6e-3 if annotation.place in repaired else 1e-9
-        assert area_of(annotation) == pytest.approx(area, rel=tolerance)
-    assert len(file.skipped) == (3 if "mIF" in name else 0), "three calibration points"
-    assert len(repaired) == {"asap_xml/tumor_076.xml": 3, "imagescope_xml/TCGA-EJ-5519-01Z-00-DX1.xml": 2}.get(name, 0)
-
-
-@pytest.mark.slow
-def test_every_real_file_is_in_the_table(data_root: Path) -> None:
-    folder = data_root / "annotations"
-    there = {
-        path.relative_to(folder).as_posix()
-        for kind in ("asap_xml", "imagescope_xml", "qupath_geojson")
-        for path in (folder / kind).iterdir()
-    }
-    assert there == set(REAL)
-
-
-@pytest.mark.slow
-def test_the_same_outlines_in_two_formats_are_the_same_areas(data_root: Path) -> None:
-    """A slide's ImageScope file, and what another program made of it for QuPath (rounded to 0.01 pixels)."""
-    folder = data_root / "annotations"
-    drawn = read_annotations(folder / "imagescope_xml" / "TCGA-EJ-5519-01Z-00-DX1.xml")
-    exported = read_annotations(folder / "qupath_geojson" / "TCGA-EJ-5519-01Z-00-DX1.json")
-    pairs = {"#00FF00": "Tumor", "#00FFFF": "Other", "#FF0000": "Negative"}
-    own = {a.label: a.geometry for a in drawn.annotations}
-    others = {a.label: a.geometry for a in exported.annotations}
-    for colour, name in pairs.items():
-        common = own[colour].intersection(others[name]).area
-        assert common / own[colour].union(others[name]).area > 0.9999
-    assert drawn.microns_per_pixel == 0.252
-
-
-@pytest.mark.slow
-def test_other_xml_of_the_field_is_refused(data_root: Path) -> None:
-    for kind in ("lidc_xml", "pet_ct_dx_voc"):
-        path = next((data_root / "annotations" / kind).rglob("*.xml"))
-        with pytest.raises(AnnotationError, match="is XML, but no annotations of a slide"):
-            read_annotations(path)

@@ -1,7 +1,6 @@
 """The logic of the bake-off: who takes part, when a run ends, what is not run again, what the table says."""
 
-import importlib
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,17 +11,13 @@ import torch
 from make_dataset import make_dataset
 from synthoma.families import ImageSpace, build_family
 
-SCRIPTS = Path(__file__).parent.parent / "benchmarks"
 PARTS = ("bakeoff_contestants", "bakeoff_run", "bakeoff_table", "bakeoff")
 
 
 @pytest.fixture
-def scripts(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
-    """The scripts as fresh modules, imported as Python does when they are run."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    for name in PARTS:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return {name: importlib.import_module(name) for name in PARTS}
+def scripts(script: Callable[[str], ModuleType]) -> dict[str, ModuleType]:
+    """The scripts as fresh modules; each comes after those that it imports."""
+    return {name: script(name) for name in PARTS}
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The logic of the benchmark scripts: what counts, and what is compared with what."""
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -15,20 +14,6 @@ import torch.nn.functional as F
 from family_fixture import small_family
 from synthoma.families import FAMILIES, ImageSpace, build_family
 from synthoma.networks import layers
-
-SCRIPTS = Path(__file__).parent.parent / "benchmarks"
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Import a benchmark script by name, as Python does when it is run."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-
-    def load(name: str) -> ModuleType:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-        return importlib.import_module(name)
-
-    return load
 
 
 def contestant(module: ModuleType, rows: list[tuple[float, float]]) -> Any:

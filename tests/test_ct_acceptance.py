@@ -24,9 +24,10 @@ from synthoma.preparation.ct.cubes import cut_cubes
 from synthoma.preparation.ct.cut import cut_volumes
 from synthoma.preparation.ct.find import find_volumes
 from synthoma.preparation.ct.lesions import Lesion, LesionMask
+from synthoma.preparation.raw import prepare_dataset
 from synthoma.recipe import load_recipe
 from synthoma.synthesis import export_dataset
-from synthoma.workflow import prepare_dataset, run_recipe
+from synthoma.workflow import run_recipe
 
 pytestmark = pytest.mark.slow
 # An anisotropic grid as hospitals have it: slices of 2.5 mm, pixels of 0.8 mm.

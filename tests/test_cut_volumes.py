@@ -5,7 +5,6 @@ import os
 import shutil
 import stat
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,21 +18,19 @@ import pydicom
 import typer
 from typer.testing import CliRunner
 
+from cut_fixture import SLICES, body, cut, recipe
 from dicom_files import write_series
 from synthoma.cli import ct
 from synthoma.cli.console import console
-from synthoma.errors import DataError, VolumeError
+from synthoma.errors import DataError
 from synthoma.formats.cuts import cuts_shards
-from synthoma.formats.volumes.geometry import Geometry
-from synthoma.formats.volumes.write import write_volume
 from synthoma.phantoms.ct.writer import write_ct_phantoms
-from synthoma.preparation.ct.cut import CutResult, cut_volumes
+from synthoma.preparation.ct.cut import CutResult
 from synthoma.preparation.ct.detect import holds_ct
 from synthoma.preparation.ct.find import VolumeSet, find_volumes
 from synthoma.preparation.ct.inspect import inspect_volumes
 from synthoma.preparation.ct.pseudonyms import PseudonymKey, load_key
-from synthoma.preparation.ct.summary import cut_rows, describe_cuts
-from synthoma.recipe import Recipe, load_recipe
+from synthoma.preparation.ct.summary import describe_cuts
 from synthoma.sources.cuts import CutsSource
 from synthoma.sources.terms import data_terms
 
@@ -50,27 +47,6 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("keys") / "own.key"
-
-
-def recipe(*settings: str) -> Recipe:
-    return load_recipe("lung-nodule-wgan-gp", ["ct.cube=24", "ct.spacing=2", "ct.indeterminate=keep", *settings])
-
-
-SLICES = ("ct.cut=slices", "ct.slices.least_lung=0", "ct.spacing=1", "ct.cube=null")
-
-
-def cut(
-    data: Path,
-    out: Path,
-    key: Path,
-    *settings: str,
-    marks: Path | None = None,
-    groups: Path | None = None,
-    **options: Any,
-) -> tuple[VolumeSet, CutResult]:
-    wanted = recipe(*settings)
-    found = find_volumes(data, wanted, marks, groups, key_file=key)
-    return found, cut_volumes(found, wanted, out, workers=2, **options)
 
 
 @pytest.fixture(scope="module")
@@ -224,13 +200,6 @@ def test_the_key_is_made_once_for_its_owner_only(tmp_path: Path, monkeypatch: py
     assert PseudonymKey(b"a" * 32).name("patient", "x") == PseudonymKey(b"a" * 32).name("patient", "x")
 
 
-def body(size: tuple[int, int, int] = (8, 70, 72), seed: int = 0) -> np.ndarray:
-    """HU without lungs: a block of tissue in air."""
-    hu = np.random.default_rng(seed).integers(-1010, -990, size).astype(np.int16)
-    hu[:, 10:-10, 12:-12] += 1040
-    return hu
-
-
 def test_slices_keep_every_voxel_of_dicom(tmp_path: Path, key_file: Path) -> None:
     hu = body()
     write_series(tmp_path / "data" / "one", hu)
@@ -244,81 +213,6 @@ def test_slices_keep_every_voxel_of_dicom(tmp_path: Path, key_file: Path) -> Non
     assert shard.info["spacing"] == [0.75, 0.75]
     source = CutsSource.open(result.folder, recipe().source, None)
     np.testing.assert_array_equal(source.read(source.records()[3], 1 << 30).array[..., 0], hu[3])
-
-
-def test_a_gap_stops_or_is_left_out_or_interpolated(tmp_path: Path, key_file: Path) -> None:
-    files = write_series(tmp_path / "data" / "one", body())
-    write_series(tmp_path / "data" / "two", body(seed=1), series=2)
-    files[3].unlink()
-    with pytest.raises(VolumeError, match=r"on-gap skip(.|\n)*missing"):
-        cut(tmp_path / "data", tmp_path / "error", key_file, *SLICES)
-    _, skipped = cut(tmp_path / "data", tmp_path / "skip", key_file, *SLICES, "ct.on_gap=skip")
-    assert len(skipped.done) == len(skipped.skipped) == 1
-    assert "left out by ct.on_gap=skip" in describe_cuts(skipped)[1][0]
-    assert [row.taken for row in cut_rows(skipped)].count(0) == 1
-    _, mended = cut(tmp_path / "data", tmp_path / "mend", key_file, *SLICES, "ct.on_gap=resample")
-    assert [info["taken"] for info in mended.done.values()] == [8, 8]
-
-
-def test_a_damaged_volume_costs_itself_only_and_is_named_on_the_terminal_only(tmp_path: Path, key_file: Path) -> None:
-    data = tmp_path / "data"
-    for number in range(3):
-        write_volume(data / f"patient-{number}.nii.gz", body(seed=number), Geometry((8, 70, 72), (2.0, 1.0, 1.0)))
-    broken = data / "patient-1.nii.gz"
-    broken.write_bytes(broken.read_bytes()[:-5000])
-    settings = (*SLICES, "ct.unit=hu")
-    _, result = cut(data, tmp_path / "cuts", key_file, *settings, "ct.max_failed=0.5")
-    assert (len(result.done), len(result.failed)) == (2, 1)
-    told = str(describe_cuts(result)) + str(cut_rows(result))
-    assert "patient-" not in told
-    assert str(tmp_path) not in told
-    assert "1 of 3 volumes cannot be cut" in told
-    with pytest.raises(DataError, match=r"patient-1\.nii\.gz"):
-        cut(data, tmp_path / "strict", key_file, *settings, "ct.max_failed=0")
-
-
-def test_groups_hold_together_what_has_no_patient(tmp_path: Path, key_file: Path) -> None:
-    data = tmp_path / "data"
-    for number in range(3):
-        write_volume(data / f"scan{number}.mhd", body(seed=number), Geometry((8, 70, 72), (2.0, 1.0, 1.0)))
-    alone = find_volumes(data, recipe(), key_file=tmp_path / "new.key")
-    assert alone.notes[0].startswith("A key for the pseudonyms was made")
-    alone = find_volumes(data, recipe(), key_file=tmp_path / "new.key")
-    assert alone.notes == []
-    assert len(set(alone.groups)) == 3
-    assert "3 of 3 volumes do not say their patient" in alone.warnings[0]
-    groups = tmp_path / "groups.csv"
-    groups.write_text("file,group\nscan0.mhd,a\nscan1,b\nscan2,a\n")
-    found = find_volumes(data, recipe(), groups=groups, key_file=key_file)
-    assert found.groups[0] == found.groups[2] != found.groups[1]
-    groups.write_text("file,group\nscan0,a\nscan0.mhd,b\n")
-    with pytest.raises(DataError, match="two groups"):
-        find_volumes(data, recipe(), groups=groups, key_file=key_file)
-
-
-def test_marks_that_fit_nothing_are_an_error_and_cubes_need_some(tmp_path: Path, key_file: Path) -> None:
-    write_volume(tmp_path / "data" / "scan.mhd", body(), Geometry((8, 70, 72), (2.0, 1.0, 1.0)))
-    table = tmp_path / "marks.csv"
-    table.write_text("file,x,y,z\nother,1,2,3\nsomebody,1,2,3\n")
-    with pytest.raises(DataError, match="2 positions name series or files that are not here"):
-        find_volumes(tmp_path / "data", recipe(), table, key_file=key_file)
-    with pytest.raises(DataError, match="cut around marks"):
-        cut(tmp_path / "data", tmp_path / "cuts", key_file)
-    table.write_text("file,x,y,z,diameter,label,grade\nscan,35,36,8,9,tumour,2\nscan,35,36,800,9,tumour,2\n")
-    _, result = cut(tmp_path / "data", tmp_path / "cuts", key_file, "ct.cube=8", marks=table)
-    (shard,) = cuts_shards(tmp_path / "cuts")
-    columns = shard.table()
-    assert columns["reason"] == ["", "outside the volume"]
-    assert columns["row"] == [0, None]
-    assert columns["label"] == ["tumour", "tumour"]
-    assert columns["grade"] == [2, 2]
-    assert columns["index_z"][0] == pytest.approx(4)
-    assert shard.info["rejected"] == {"outside the volume": 1}
-    source = CutsSource.open(tmp_path / "cuts", recipe().source, None)
-    (record,) = source.records()
-    assert (record.unit, record.label, record.attributes["grade"]) == ("unknown", "tumour", 2)
-    assert "ct.unit=hu" in source.warnings[0]
-    assert "Not taken: outside the volume 1." in describe_cuts(result)[0]
 
 
 def test_the_commands_look_and_cut(
@@ -392,50 +286,3 @@ def test_other_formats_give_the_same_cubes_as_dicom(
         for result in (other, own)
     ]  # type: ignore[union-attr]
     assert masks[0] == masks[1]
-
-
-def lidc_xml(nodules: dict[str, list[tuple[float, str, list[tuple[int, int]]]]], series: str) -> str:
-    """A reading by one reader. nodules: name -> (z, SOP UID, outline) of each slice."""
-    told = []
-    for name, slices in nodules.items():
-        rois = "".join(
-            f"<roi><imageZposition>{z}</imageZposition><imageSOP_UID>{uid}</imageSOP_UID><inclusion>TRUE</inclusion>"
-            + "".join(f"<edgeMap><xCoord>{x}</xCoord><yCoord>{y}</yCoord></edgeMap>" for x, y in outline)
-            + "</roi>"
-            for z, uid, outline in slices
-        )
-        told.append(
-            f"<unblindedReadNodule><noduleID>{name}</noduleID><characteristics><malignancy>5</malignancy></characteristics>"
-            f"{rois}</unblindedReadNodule>"
-        )
-    return (
-        f"<LidcReadMessage><ResponseHeader><SeriesInstanceUid>{series}</SeriesInstanceUid></ResponseHeader>"
-        f"<readingSession>{''.join(told)}</readingSession></LidcReadMessage>"
-    )
-
-
-def test_outlines_on_a_series_with_a_gap_are_placed_or_refused(tmp_path: Path, key_file: Path) -> None:
-    hu = body((14, 70, 72))
-    hu[8:11, 31:38, 31:38] = 900
-    files = write_series(tmp_path / "data" / "one", hu, spacing=(5.0, 1.0, 1.0))
-    uids = [str(pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID) for file in files]
-    series = str(pydicom.dcmread(files[0], stop_before_pixels=True).SeriesInstanceUID)
-    files[3].unlink()
-    square = [(30, 30), (38, 30), (38, 38), (30, 38)]
-    nodules = {
-        "whole": [(-300.0 + 5 * k, uids[k], square) for k in (8, 9, 10)],
-        "torn": [(-300.0 + 5 * k, uids[k], [(x - 15, y) for x, y in square]) for k in (2, 4)],
-        "lost": [(-300.0 + 5 * k, uids[k], [(x + 15, y) for x, y in square]) for k in (2, 3, 4)],
-    }
-    marks = tmp_path / "reading.xml"
-    marks.write_text(lidc_xml(nodules, series))
-    settings = ("ct.on_gap=resample", "ct.spacing=1", "ct.cube=21")
-    _, result = cut(tmp_path / "data", tmp_path / "cuts", key_file, *settings, marks=marks)
-    (shard,) = cuts_shards(result.folder)
-    assert shard.info["rejected"] == {"outlined on slices that are missing or lie unevenly": 2}
-    assert shard.info["taken"] == 1
-    masks = shard.masks()
-    assert masks is not None
-    # The block of 15 x 7 x 7 mm lies where its mask does.
-    assert int(masks.sum()) == pytest.approx(15 * 7 * 7, rel=0.03)
-    assert shard.pixels()[masks > 0].min() > 400

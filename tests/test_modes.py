@@ -1,11 +1,8 @@
 """benchmarks/modes.py: what counts as a covered mode, and that a stopped measurement goes on where it was."""
 
-import importlib
 import json
 import math
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,19 +12,6 @@ from torch import nn
 
 from synthoma.dataset import Dataset
 from synthoma.phantoms.stacked import draw_stacked
-
-SCRIPTS = Path(__file__).parent.parent / "benchmarks"
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-
-    def load(name: str) -> ModuleType:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-        return importlib.import_module(name)
-
-    return load
 
 
 def test_modes_are_counted_among_samples_that_show_one(script: Any) -> None:

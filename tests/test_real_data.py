@@ -65,7 +65,7 @@ def test_from_real_files_to_report(name: str, data_root: Path, tmp_path: Path) -
 def test_groups_of_the_source_never_straddle_the_split(data_root: Path, tmp_path: Path) -> None:
     """Checked from outside: groups.csv against the split, through the private links."""
     recipe = load_recipe("chest-ct-dcgan", ["preparation.size=32", "preparation.label_errors=false"])
-    from synthoma.workflow import prepare_dataset
+    from synthoma.preparation.raw import prepare_dataset
 
     prepare_dataset(recipe, data_root / "chest_ct", tmp_path / "data", Silent())
     records = pq.read_table(tmp_path / "data" / "records.parquet")

@@ -12,6 +12,7 @@ pytest.importorskip("shapely")
 
 from synthoma.dataset import Dataset
 from synthoma.phantoms.slides import write_slide_phantoms
+from synthoma.preparation.raw import prepare_dataset
 from synthoma.preparation.slides.summary import keep_slides
 from synthoma.preparation.slides.tiles import cut_slides, find_slides
 from synthoma.recipe import load_recipe
@@ -19,7 +20,6 @@ from synthoma.report import write_report
 from synthoma.report.slides import slides_view
 from synthoma.run import Run
 from synthoma.training.start import prepare_run
-from synthoma.workflow import prepare_dataset
 from test_tiles import Said
 
 SETTINGS = [

@@ -18,11 +18,11 @@ from synthoma.formats.annotations import read_annotations
 from synthoma.formats.slides import open_slide
 from synthoma.formats.tiles import PixelsWriter, Shard, shards
 from synthoma.phantoms.slides import write_slide_phantoms
+from synthoma.preparation.raw import prepare_dataset
 from synthoma.preparation.slides.detect import holds_slides, is_pyramid
 from synthoma.preparation.slides.summary import describe_tiles, slide_rows
 from synthoma.preparation.slides.tiles import TilesResult, cut_slides, find_slides
 from synthoma.recipe import Recipe, load_recipe
-from synthoma.workflow import prepare_dataset
 
 
 class Said:

@@ -4,11 +4,10 @@ Each stage takes the folder that the earlier one left, so a person, a pipeline o
 by the same door. A stage's key is its version, the part of the recipe that it depends on, and the hashes of its inputs.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,43 +18,27 @@ from synthoma.evaluation.fidelity import evaluate_fidelity
 from synthoma.evaluation.imagesets import ImageSet, image_set_from_dataset, image_set_of_generated
 from synthoma.evaluation.neighbours import nearest_training
 from synthoma.evaluation.studies import ship_detector, write_studies
-from synthoma.formats.cuts import SETTINGS as CUTS
 from synthoma.formats.manifest import manifest_hash
-from synthoma.formats.tiles import SETTINGS
 from synthoma.model import Model
 from synthoma.networks.features import weights_file
-from synthoma.preparation import PreparationResult, prepare
-from synthoma.preparation.ct.detect import holds_ct, require_ct
-from synthoma.preparation.slides.detect import holds_slides, require_slides
-from synthoma.preparation.slides.summary import describe_tiles, keep_slides
+from synthoma.preparation.raw import Observer as PreparationObserver
+from synthoma.preparation.raw import prepare_dataset, sections_that_matter
 from synthoma.recipe import Recipe, content_hash
 from synthoma.report import model_card, write_report
 from synthoma.run import Run, file_sha256, read_json, write_atomically, write_json
-from synthoma.sources import keep_terms, open_source
 from synthoma.training.checkpoint import checkpoint_folders
+from synthoma.training.session import Observer as TrainingObserver
 from synthoma.training.session import is_same_data
 from synthoma.training.start import prepare_run, read_recipe
 from synthoma.training.world import join_world
-
-if TYPE_CHECKING:
-    from synthoma.preparation.ct.cut import CutResult
-    from synthoma.preparation.slides.tiles import TilesResult
 
 # Raised when what a stage writes changes its meaning, so that older results are made anew.
 VERSIONS = {"prepare": 2, "train": 2, "evaluate": 3, "report": 4}
 NEIGHBOURS_SHOWN = 32
 
 
-class Observer(Protocol):
-    """What a face shows of a running workflow."""
-
-    def say(self, message: str) -> None: ...
-
-    def warn(self, message: str) -> None: ...
-
-    def row(self, row: dict[str, Any], total_images: int) -> None: ...
-
-    def progress(self, what: str, done: int, total: int) -> None: ...
+class Observer(PreparationObserver, TrainingObserver, Protocol):
+    """What a face shows of a running workflow: notes, warnings, progress, and the rows of training."""
 
 
 @dataclass(frozen=True)
@@ -65,119 +48,6 @@ class Outcome:
     run: Run
     ran: list[str]
     skipped: list[str]
-
-
-def prepare_dataset(
-    recipe: Recipe,
-    data: Path,
-    out: Path,
-    observer: Observer,
-    groups: Path | None = None,
-    workers: int | None = None,
-    annotations: Path | None = None,
-    marks: Path | None = None,
-) -> PreparationResult:
-    """Read raw files into a dataset folder, and say what happened to them.
-
-    Whole slides are cut into tiles beside it first, CT volumes into cubes or slices.
-    """
-    if holds_slides(data, recipe, annotations):
-        tiles = out.with_name(f"{out.name}-tiles")
-        cut_tiles(recipe, data, tiles, observer, annotations=annotations, groups=groups, workers=workers)
-        data, groups = tiles, None
-    elif marks is not None or holds_ct(data, recipe):
-        cuts = out.with_name(f"{out.name}-cuts")
-        cut_ct(recipe, data, cuts, observer, marks=marks, groups=groups, workers=workers)
-        data, groups = cuts, None
-    source = open_source(data, recipe.source, groups)
-    result = prepare(
-        source, recipe, out, workers=workers, progress=lambda done, total: observer.progress("Preparing", done, total)
-    )
-    if (data / SETTINGS).is_file():
-        keep_slides(data, out)
-    for note in result.notes:
-        observer.say(note)
-    for warning in result.warnings:
-        observer.warn(warning)
-    return result
-
-
-def cut_tiles(
-    recipe: Recipe,
-    data: Path,
-    out: Path,
-    observer: Observer,
-    *,
-    annotations: Path | None = None,
-    groups: Path | None = None,
-    workers: int | None = None,
-    shard: tuple[int, int] = (0, 1),
-) -> "TilesResult":
-    """Cut whole slides into a folder of tiles, and say what came of them; slides that are done are left alone."""
-    require_slides()
-    from synthoma.preparation.slides.tiles import cut_slides, find_slides
-
-    slides = find_slides(data, recipe, annotations, groups)
-    result = cut_slides(
-        slides,
-        recipe,
-        out,
-        workers=workers or len(os.sched_getaffinity(0)),
-        shard=shard,
-        progress=lambda done, total: observer.progress("Cutting slides", done, total),
-    )
-    keep_terms(data, out)
-    notes, warnings = describe_tiles(result, slides.patients)
-    for note in notes:
-        observer.say(note)
-    for warning in warnings:
-        observer.warn(warning)
-    return result
-
-
-def cut_ct(
-    recipe: Recipe,
-    data: Path,
-    out: Path,
-    observer: Observer,
-    *,
-    marks: Path | None = None,
-    groups: Path | None = None,
-    workers: int | None = None,
-    shard: tuple[int, int] = (0, 1),
-    key_file: Path | None = None,
-) -> "CutResult":
-    """Cut CT volumes into a folder of cubes or slices, and say what came of them; volumes that are done are left alone.
-
-    key_file: of the pseudonyms' key; None for the one in the user's own configuration.
-    """
-    require_ct()
-    from synthoma.preparation.ct.cut import cut_volumes
-    from synthoma.preparation.ct.find import find_volumes
-    from synthoma.preparation.ct.summary import describe_cuts
-
-    volumes = find_volumes(
-        data,
-        recipe,
-        marks,
-        groups,
-        key_file=key_file,
-        progress=lambda done, total: observer.progress("Looking into files", done, total),
-    )
-    result = cut_volumes(
-        volumes,
-        recipe,
-        out,
-        workers=workers or len(os.sched_getaffinity(0)),
-        shard=shard,
-        progress=lambda done, total: observer.progress("Cutting volumes", done, total),
-    )
-    notes, warnings = describe_cuts(result)
-    for note in notes:
-        observer.say(note)
-    for warning in warnings:
-        observer.warn(warning)
-    return result
 
 
 def train_run(recipe: Recipe, dataset: Path, out: Path, observer: Observer) -> Model:
@@ -346,12 +216,7 @@ def _prepare_stage(
     observer.progress("Reading", 0, 0)
     inputs = manifest_hash([data, *beside], run.private / "inputs.json")
     wanted = [recipe.model.conditions, recipe.model.when_absent]
-    sections = ["source", "preparation", "data"]
-    # How slides or volumes are cut concerns these only.
-    if holds_slides(data, recipe, beside.annotations):
-        sections.append("slides")
-    elif (data / CUTS).is_file() or holds_ct(data, recipe):
-        sections.append("ct")
+    sections = sections_that_matter(recipe, data, beside.annotations)
     key = content_hash([VERSIONS["prepare"], recipe.part_hash(*sections), wanted, inputs])
     present = (run.own_dataset / "dataset.json").exists()
     if present and stages.known().get("prepare") != key and checkpoint_folders(run.checkpoints):
@@ -363,7 +228,14 @@ def _prepare_stage(
         "prepare",
         key,
         lambda: prepare_dataset(
-            recipe, data, run.own_dataset, observer, beside.groups, workers, beside.annotations, beside.marks
+            recipe,
+            data,
+            run.own_dataset,
+            observer,
+            groups=beside.groups,
+            workers=workers,
+            annotations=beside.annotations,
+            marks=beside.marks,
         ),
         present,
     )
@@ -468,7 +340,6 @@ __all__: Sequence[str] = [
     "Observer",
     "Outcome",
     "evaluate_run",
-    "prepare_dataset",
     "report_run",
     "resume_run",
     "run_recipe",

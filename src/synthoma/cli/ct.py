@@ -7,8 +7,8 @@ import typer
 from rich.table import Table
 
 from synthoma.cli.console import ConsoleObserver, console, print_json
+from synthoma.cli.cutting import Shard, folding_table, parse_shard, pieces_table
 from synthoma.cli.options import Groups, Json, Marks, Set, Workers
-from synthoma.cli.slides import parse_shard, pieces_table, slide_table
 from synthoma.recipe import load_recipe
 
 RECIPE = "lung-nodule-wgan-gp"
@@ -66,7 +66,7 @@ def volumes(
             document["files"] = {row.key: str(file) for row, file in zip(found.rows, found.files, strict=True)}
         print_json(document)
         return
-    table = slide_table("volume", "patient", "size", "spacing mm", "plane", "unit", "marks", "problem")
+    table = folding_table("volume", "patient", "size", "spacing mm", "plane", "unit", "marks", "problem")
     for row in found.rows:
         told = [f"{name} {n}" for name, n in row.marks.items()] + [f"({why}: {n})" for why, n in row.refused.items()]
         table.add_row(
@@ -98,9 +98,7 @@ def cut(
     out: Annotated[Path, typer.Option(help="Where the cuts go; volumes that are done are not cut again.")],
     marks: Marks = None,
     on_gap: OnGap = None,
-    shard: Annotated[
-        str, typer.Option(help="I/N: every N-th volume from number I (1 .. N) on; to share them out.")
-    ] = "1/1",
+    shard: Shard = "1/1",
     settings: Set = None,
     groups: Groups = None,
     workers: Workers = None,
@@ -115,7 +113,7 @@ def cut(
 
     require_ct()
     from synthoma.preparation.ct.summary import cut_rows, describe_cuts
-    from synthoma.workflow import cut_ct
+    from synthoma.preparation.raw import cut_ct
 
     wanted = [*(settings or []), *([f"ct.on_gap={on_gap}"] if on_gap is not None else [])]
     resolved, part = load_recipe(recipe, wanted), parse_shard(shard)

@@ -90,11 +90,13 @@ def prepare(
 
     Example: `synthoma prepare skin-cgan --data skin9 --out data/skin64`
     """
-    from synthoma.workflow import prepare_dataset
+    from synthoma.preparation.raw import prepare_dataset
 
     resolved = load_recipe(recipe, settings or [])
     with ConsoleObserver(quiet=as_json) as observer:
-        result = prepare_dataset(resolved, data, out, observer, groups, workers, annotations, marks)
+        result = prepare_dataset(
+            resolved, data, out, observer, groups=groups, workers=workers, annotations=annotations, marks=marks
+        )
     if as_json:
         print_json({"dataset": str(out), **dict(result.dataset.info)})
     else:

@@ -13,7 +13,15 @@ from synthoma.cli.console import console, print_json
 from synthoma.cli.options import Json, Set
 from synthoma.recipe import load_recipe, shipped_recipes
 
-EXTRAS = {"track": ["tensorboard"], "ct": ["nibabel"]}
+# What an extra brings, by the names under which it is imported.
+EXTRAS = {
+    "slides": ["openslide", "shapely", "defusedxml"],
+    "ct": ["pydicom", "SimpleITK", "nibabel", "defusedxml"],
+    "fetch": ["pooch", "idc_index"],
+    "denoise": ["skimage"],
+    "utility": ["monai"],
+    "track": ["tensorboard"],
+}
 
 
 def register(app: typer.Typer) -> None:

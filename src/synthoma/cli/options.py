@@ -25,6 +25,10 @@ Marks = Annotated[
         "--marks", help="CT: file or folder with LIDC XML, LUNA16 tables, boxes, or a table (series, x, y, z)."
     ),
 ]
+Mpp = Annotated[
+    float | None,
+    typer.Option("--mpp", min=0.05, max=20, help="Whole slides: microns a pixel, where files do not say."),
+]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Processes that read images; as many as cores by default.")
 ]

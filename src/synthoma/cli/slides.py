@@ -1,15 +1,13 @@
 """`slides` and `tiles`: whole slides, looked at and cut."""
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from synthoma.cli.console import ConsoleObserver, console, print_json
-from synthoma.cli.options import Annotations, Groups, Json, Set, Workers
-from synthoma.errors import RecipeError
+from synthoma.cli.cutting import Shard, folding_table, parse_shard, pieces_table
+from synthoma.cli.options import Annotations, Groups, Json, Mpp, Set, Workers
 from synthoma.recipe import load_recipe
 
 RECIPE = "lung-histology-pggan"
@@ -24,9 +22,7 @@ def slides(
     data: Annotated[Path, typer.Argument(help="Folder with whole slides, or one of them.")],
     annotations: Annotations = None,
     recipe: Annotated[str, typer.Option(help="Recipe whose section `slides` says how they would be cut.")] = RECIPE,
-    mpp: Annotated[
-        float | None, typer.Option(min=0.05, max=20, help="Microns a pixel, where files do not say.")
-    ] = None,
+    mpp: Mpp = None,
     settings: Set = None,
     groups: Groups = None,
     as_json: Json = False,
@@ -45,7 +41,7 @@ def slides(
     if as_json:
         print_json([row._asdict() for row in found])
         return
-    table = slide_table("slide", "pixels", "µm/px", "tissue", "tiles", "annotations")
+    table = folding_table("slide", "pixels", "µm/px", "tissue", "tiles", "annotations")
     for row in found:
         table.add_row(
             row.name,
@@ -67,12 +63,8 @@ def tiles(
     data: Annotated[Path, typer.Option(help="Folder with whole slides.")],
     out: Annotated[Path, typer.Option(help="Where the tiles go; slides that are done are not cut again.")],
     annotations: Annotations = None,
-    shard: Annotated[
-        str, typer.Option(help="I/N: every N-th slide from number I (1 .. N) on; to share them out.")
-    ] = "1/1",
-    mpp: Annotated[
-        float | None, typer.Option(min=0.05, max=20, help="Microns a pixel, where files do not say.")
-    ] = None,
+    shard: Shard = "1/1",
+    mpp: Mpp = None,
     settings: Set = None,
     groups: Groups = None,
     workers: Workers = None,
@@ -82,8 +74,8 @@ def tiles(
 
     Example: `synthoma tiles lung-histology-pggan --data wsi --annotations annotations --out tiles`
     """
+    from synthoma.preparation.raw import cut_tiles
     from synthoma.preparation.slides.detect import require_slides
-    from synthoma.workflow import cut_tiles
 
     require_slides()
     from synthoma.preparation.slides.summary import slide_rows
@@ -100,49 +92,6 @@ def tiles(
         return
     console.print(pieces_table("slide", "tiles", ((row.name, row) for row in rows)))
     console.print(f"Look at the overlays in {out / 'private' / 'slides'}.", soft_wrap=True)
-
-
-class Pieces(Protocol):
-    """What came of a slide or volume: how many pieces, by class, why others were not taken, why there is none at all."""
-
-    @property
-    def taken(self) -> int: ...
-    @property
-    def classes(self) -> Mapping[str, int]: ...
-    @property
-    def rejected(self) -> Mapping[str, int]: ...
-    @property
-    def problem(self) -> str: ...
-
-
-def pieces_table(source: str, pieces: str, rows: Iterable[tuple[str, Pieces]]) -> Table:
-    """A row a slide or volume by name; those that gave nothing are bold."""
-    table = slide_table(source, pieces, "by class", "not taken")
-    for name, row in rows:
-        table.add_row(
-            name,
-            str(row.taken),
-            ", ".join(f"{label or 'no class'} {n}" for label, n in row.classes.items()),
-            row.problem or ", ".join(f"{reason} {n}" for reason, n in row.rejected.items()),
-            style=None if row.taken else "bold",
-        )
-    return table
-
-
-def slide_table(*columns: str) -> Table:
-    """A table in which nothing is cut: the last two columns fold, on a narrow screen the others too."""
-    table = Table(box=None)
-    for number, name in enumerate(columns):
-        table.add_column(name, no_wrap=number == 0, overflow="fold")
-    return table
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """'I/N' with 1 <= I <= N as (I - 1, N)."""
-    part, _, whole = text.partition("/")
-    if not (part.isdigit() and whole.isdigit() and 1 <= int(part) <= int(whole)):
-        raise RecipeError(f"--shard {text}: I/N is expected with I from 1 to N, such as 1/8.")
-    return int(part) - 1, int(whole)
 
 
 def _with_mpp(settings: list[str] | None, mpp: float | None) -> list[str]:

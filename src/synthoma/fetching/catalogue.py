@@ -3,7 +3,7 @@
 from synthoma.errors import nearest_name_hint
 from synthoma.fetching.entries import Entry, Http, Idc, Kaggle, RemoteFile
 from synthoma.fetching.failure import FetchError
-from synthoma.fetching.medmnist import PREFIX, SETS, medmnist_entry
+from synthoma.fetching.medmnist import PREFIX, medmnist_entry, medmnist_sets
 
 _ISIC = "https://isic-challenge-data.s3.amazonaws.com/2018/"
 _GB = 10**9
@@ -147,7 +147,7 @@ _ENTRIES = (_LIDC, _LUNA16, _LUNG_PET_CT_DX, _ISIC_2018, _SKIN9, _CHEST_CTSCAN)
 
 def catalogue() -> tuple[Entry, ...]:
     """All entries; the MedMNIST sets at 28 px."""
-    return (*_ENTRIES, *(medmnist_entry(name) for name in SETS))
+    return (*_ENTRIES, *(medmnist_entry(name) for name in medmnist_sets()))
 
 
 def find_entry(name: str, side: int | None = None) -> Entry:

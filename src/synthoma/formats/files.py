@@ -6,6 +6,8 @@ from pathlib import Path
 
 from synthoma.errors import DataError
 
+# Marks of byte order, the zeros of UTF-16, and space: what may stand before the first character of a text.
+_BEFORE = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"
 # Folders that file managers and archivers leave behind.
 _LITTER = frozenset({"__MACOSX"})
 
@@ -64,6 +66,11 @@ def _check_name(entry: os.DirEntry[str]) -> None:
     except UnicodeEncodeError as error:
         shown = os.fsencode(entry.path).decode(errors="backslashreplace")
         raise DataError(f"the name of {shown} is not written in UTF-8; rename the file.") from error
+
+
+def first_character(head: bytes) -> bytes:
+    """The byte with which a text begins, in UTF-8 or UTF-16; b"" where its head is empty or space."""
+    return head.lstrip(_BEFORE)[:1]
 
 
 def file_identity(file: Path) -> list[str | int | None]:

@@ -7,11 +7,10 @@ from synthoma.formats.annotations.areas import require_shapely
 from synthoma.formats.annotations.geojson import read_geojson
 from synthoma.formats.annotations.shapes import FORMAT_NAMES, AnnotationFile
 from synthoma.formats.annotations.xml_stream import read_xml
+from synthoma.formats.files import first_character
 
 MAX_BYTES = 256 << 20
 _HEAD = 4096
-# Marks of byte order, the zeros of UTF-16, and space: what may stand before the first character.
-_BEFORE = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"
 
 
 def read_annotations(path: Path) -> AnnotationFile:
@@ -26,7 +25,7 @@ def read_annotations(path: Path) -> AnnotationFile:
     require_shapely()
     path = Path(path)
     content = _content(path)
-    first = content[:_HEAD].lstrip(_BEFORE)[:1]
+    first = first_character(content[:_HEAD])
     if first == b"<":
         return read_xml(content, path)
     if first in (b"{", b"["):

@@ -17,7 +17,8 @@ from synthoma.formats.marks.shapes import (
     LidcPoint,
     LidcReading,
 )
-from synthoma.formats.marks.xml_tree import children, name_of, number_of, text_of, uid_of, whole_number_of
+from synthoma.formats.marks.xml_tree import children, number_of, text_of, uid_of, whole_number_of
+from synthoma.formats.xml_safety import local_name
 
 ROOT = "LidcReadMessage"
 # Radiographs of the same archive, which are no CT.
@@ -64,7 +65,7 @@ def _read_session(
 ) -> None:
     counts: dict[str, int] = {}
     for element in session:
-        tag = name_of(element)
+        tag = local_name(element.tag)
         if tag in ("annotationVersion", "servicingRadiologistID"):
             continue
         counts[tag] = counts.get(tag, 0) + 1

@@ -4,14 +4,14 @@ import os
 from pathlib import Path
 
 from synthoma.errors import MarksError
+from synthoma.formats.files import first_character
 from synthoma.formats.marks import lidc, voc
 from synthoma.formats.marks.point_tables import MAX_TABLE_BYTES, read_points
 from synthoma.formats.marks.shapes import BadMarks, Findings, Kind, Marks, Skipped
-from synthoma.formats.marks.xml_tree import MAX_XML_BYTES, name_of, parse_xml
+from synthoma.formats.marks.xml_tree import MAX_XML_BYTES, parse_xml
+from synthoma.formats.xml_safety import local_name
 
 _HEAD = 4096
-# Marks of byte order, the zeros of UTF-16, and space: what may stand before the first character.
-_BEFORE = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"
 
 
 def read_marks(path: Path) -> Marks:
@@ -73,7 +73,7 @@ def _read_file(path: Path) -> Findings:
     if not is_xml:
         return read_points(content)
     root = parse_xml(content)
-    name = name_of(root)
+    name = local_name(root.tag)
     if name == lidc.ROOT:
         return lidc.read_lidc(root)
     if name == voc.ROOT:
@@ -90,11 +90,12 @@ def _content(path: Path) -> tuple[bytes, bool]:
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
-            if not head.strip(_BEFORE):
+            first = first_character(head)
+            if not first:
                 raise BadMarks(
                     "is empty" if len(head) < _HEAD else "is no file of marks: it is neither XML nor a table"
                 )
-            is_xml = head.lstrip(_BEFORE)[:1] == b"<"
+            is_xml = first == b"<"
             if not is_xml and b"\0" in head:
                 raise BadMarks("is no file of marks: it is neither XML nor a table in UTF-8")
             limit = MAX_XML_BYTES if is_xml else MAX_TABLE_BYTES
