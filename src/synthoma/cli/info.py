@@ -20,6 +20,7 @@ EXTRAS = {
     "fetch": ["pooch", "idc_index"],
     "denoise": ["skimage"],
     "utility": ["monai"],
+    "reference": ["torch_fidelity", "torchvision"],
     "track": ["tensorboard"],
 }
 
