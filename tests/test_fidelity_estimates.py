@@ -162,6 +162,42 @@ def test_permutation_p_is_uniform_under_the_null(size: int) -> None:
     assert 3 <= sum(value <= 0.05 for value in p) <= 20  # ten are expected
 
 
+def unequal(rng: np.random.Generator, patients: int) -> Sample:
+    """Patients of one or of nine images, as many of either; those of nine lie elsewhere."""
+    sizes = rng.choice([1, 9], patients)
+    groups = np.repeat(np.arange(patients), sizes)
+    features = rng.standard_normal((len(groups), 6)) + 0.7 * rng.standard_normal((patients, 6))[groups]
+    features[:, 0] += 3.0 * (sizes[groups] == 9)
+    return Sample.of(features, groups)
+
+
+def test_permutation_takes_patients_in_proportion_to_their_images() -> None:
+    rng = np.random.default_rng(0)
+    train, test = unequal(rng, 800), unequal(rng, 60)
+    found = permutation_test(unequal(rng, 40), train, test, permutations=1)
+    assert isinstance(found, PermutationTest)
+    sizes = torch.bincount(train.groups)
+    large, small = int((sizes == 9).sum()), int((sizes == 1).sum())
+    expected = large + small / 9  # all of the large ones, every ninth of the others
+    assert found.units["training"] == pytest.approx(expected, abs=4 * (small * 8 / 81) ** 0.5)
+
+
+@pytest.mark.slow
+def test_permutation_p_is_uniform_where_patients_of_many_images_are_of_another_kind() -> None:
+    """Single images pose as synthetic, as a generator makes them: where a patient of nine counts nine times as much."""
+    everyone = unequal(np.random.default_rng(10_000), 4000)
+    p = []
+    for repetition in range(200):
+        rng = np.random.default_rng(repetition)
+        rows = torch.from_numpy(rng.choice(len(everyone), 60, replace=False))
+        made = Sample.of(everyone.features[rows])
+        found = permutation_test(made, unequal(rng, 80), unequal(rng, 40), seed=repetition, permutations=199)
+        assert isinstance(found, PermutationTest)
+        p.append(found.p - rng.uniform() / 200)
+    assert stats.kstest(p, "uniform").pvalue > 0.01
+    assert 3 <= sum(value <= 0.05 for value in p) <= 20
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shift", [0.0, 0.4])
 def test_interval_of_the_difference_from_the_floor_covers_the_truth(shift: float) -> None:

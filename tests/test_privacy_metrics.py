@@ -9,7 +9,7 @@ from synthoma.evaluation.privacy.copies import exact_interval
 from synthoma.evaluation.privacy.thresholds import tail_level
 from synthoma.metrics.authenticity import Arm, Controlled, Distances, copying_score
 from synthoma.metrics.estimate import Withheld
-from synthoma.metrics.membership import AttackArm, AttackResult, auc, membership_attack, true_positive_rate
+from synthoma.metrics.membership import AttackArm, AttackResult, auc, auc_limits, membership_attack, true_positive_rate
 
 
 def patients(
@@ -46,8 +46,8 @@ def test_attack_has_its_control_and_sees_what_is_there() -> None:
 
 @pytest.mark.slow
 def test_interval_of_the_auc_covers_the_truth_of_clustered_patients() -> None:
-    """100 repetitions at 0.5 and at a known shift: at least 90 cover, and the interval is not as wide as everything."""
-    for shift in (0.0, 1.0):
+    """100 repetitions at 0.5, 0.69 and 0.97: at least 90 cover, and the interval is not as wide as everything."""
+    for shift in (0.0, 1.0, 3.8):
         truth = stats.norm.cdf(shift / np.sqrt(2 * (1 + 1)))
         results = [
             membership_attack(*patients(20, 5, 2 * i, shift), *patients(15, 4, 2 * i + 1), seed=i) for i in range(100)
@@ -55,6 +55,18 @@ def test_interval_of_the_auc_covers_the_truth_of_clustered_patients() -> None:
         arms = [result.attack for result in results if isinstance(result, AttackResult)]
         assert sum(arm.low <= truth <= arm.high for arm in arms) >= 90
         assert np.mean([arm.high - arm.low for arm in arms]) < 0.45
+
+
+def test_limits_of_an_auc_are_skewed_near_one_and_exact_at_one() -> None:
+    quantile = stats.t.ppf(0.975, 39)
+    low, high = auc_limits(0.5, 0.05, 40)
+    assert (low + high) / 2 == pytest.approx(0.5)
+    assert high - low == pytest.approx(2 * quantile * 0.05, rel=0.02)
+    low, high = auc_limits(0.97, 0.02, 40)
+    assert 0.97 - low > 2 * (high - 0.97)
+    assert high < 1
+    assert auc_limits(1.0, 0.0, 40) == (pytest.approx(0.025 ** (1 / 40)), 1.0)
+    assert auc_limits(0.0, 0.0, 40) == (0.0, pytest.approx(1 - 0.025 ** (1 / 40)))
 
 
 def test_small_sets_are_withheld_with_the_reason() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from synthoma.draws import Draws
 from synthoma.errors import EvaluationError
@@ -24,7 +24,7 @@ from synthoma.metrics.resampling import CONFIDENCE, number_groups, permutation
 LEAST_GROUPS, LEAST_IMAGES = 10, 50  # a side; fewer say nothing about an attack
 FALSE_POSITIVES = 0.01
 LEAST_FOR_RATE = 100  # non-members: one of them is the 1 % of false positives
-BOOTSTRAPS, SPLITS = 400, 50
+BOOTSTRAPS, SPLITS = 400, 200
 
 Array = NDArray[Any]
 
@@ -115,9 +115,10 @@ def membership_attack(
 ) -> AttackResult | Withheld:
     """The attack by scores [n], [m] (higher: more likely a member), its control arm, and the rate at 1 % false alarms.
 
-    The interval is Student's with the standard deviation of a bootstrap over whole patients of both sides. The control
-    calls as many patients of the members non-members as there are (at most half), in 50 random ways: mean, and the
-    range within which 95 % of them lie. Raises `EvaluationError` for scores that are not finite.
+    The interval is Student's with the standard deviation of a bootstrap over whole patients of both sides, on the scale of
+    log odds (`auc_limits`). The control calls as many patients of the members non-members as there are (at most half), in
+    200 random ways: mean, and the range within which 95 % of them lie. Raises `EvaluationError` for scores that are not
+    finite.
     """
     if not (np.isfinite(members).all() and np.isfinite(others).all()):
         raise EvaluationError("some scores of the attack are not finite.")
@@ -132,6 +133,25 @@ def membership_attack(
             attack, control, Withheld(f"1 % of {len(others)} non-members is less than one; it takes {LEAST_FOR_RATE}")
         )
     return AttackResult(attack, control, Rate(*rate, control_rate))
+
+
+def auc_limits(value: float, error: float, groups: int) -> tuple[float, float]:
+    """95 % limits of an AUC with a standard error, for `groups` patients on the side that has fewer.
+
+    Student's on the scale of log odds (Pepe 2003, "The Statistical Evaluation of Medical Tests"): the
+    distribution of an AUC near 1 is skewed, and its standard error small where the value happens to be large. Around an AUC
+    of 0.97 (lung_histology, 40 and 80 patients) a symmetric interval covered the truth in 88 % of 300 repetitions, this one in
+    95 %; between 0.5 and 0.8 both do in 93 to 95 %. An AUC of 0 or 1, whose resamples are all alike, has the exact binomial
+    limit.
+    """
+    if value in (0.0, 1.0):
+        away = 1 - ((1 - CONFIDENCE) / 2) ** (1 / groups)
+        return max(0.0, value - away), min(1.0, value + away)
+    if not math.isfinite(error):
+        return 0.0, 1.0
+    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, groups - 1)) * error / (value * (1 - value))
+    low, high = special.expit(special.logit(value) + np.array((-half, half)))
+    return min(float(low), value), max(float(high), value)
 
 
 class _Pooled:
@@ -168,8 +188,8 @@ def _attack(
         rates.append(pooled.rate(*weights))
     groups = int(of_members.max()) + 1, int(of_others.max()) + 1
     value, rate = pooled.auc(*plain), pooled.rate(*plain)
-    quantile = float(stats.t.ppf(0.5 + CONFIDENCE / 2, min(groups) - 1))
-    arm = _arm(value, quantile * float(np.std(values, ddof=1)), (len(members), len(others)), groups)
+    limits = auc_limits(value, float(np.std(values, ddof=1)), min(groups))
+    arm = _arm(value, limits, (len(members), len(others)), groups)
     ends = np.quantile(rates, (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2))
     return arm, (rate, min(rate, float(ends[0])), max(rate, float(ends[1])))
 
@@ -178,30 +198,27 @@ def _control(members: Array, of_members: Array, groups_others: int, seed: int) -
     """The attack on members alone: of some patients it is pretended that they were not."""
     groups = int(of_members.max()) + 1
     pretended = min(groups_others, groups // 2)
+    pooled = _Pooled(members, members)  # each is on one side: the weights say on which
     values, rates, sizes = [], [], []
     for split in range(SPLITS):
         chosen = np.zeros(groups, dtype=bool)
         chosen[permutation(groups, seed, "membership/control", split)[:pretended].numpy()] = True
         outside = chosen[of_members]
-        values.append(auc(members[~outside], members[outside]))
-        rates.append(true_positive_rate(members[~outside], members[outside]))
+        weights = (~outside).astype(np.float64), outside.astype(np.float64)
+        values.append(pooled.auc(*weights))
+        rates.append(pooled.rate(*weights))
         sizes.append(int(outside.sum()))
     size = round(float(np.mean(sizes)))
-    width = float(stats.norm.ppf(0.5 + CONFIDENCE / 2)) * float(np.std(values, ddof=1))
-    arm = _arm(float(np.mean(values)), width, (len(members) - size, size), (groups - pretended, pretended))
+    centre, spread = float(np.mean(values)), float(np.std(values, ddof=1))
+    width = float(stats.norm.ppf(0.5 + CONFIDENCE / 2)) * spread if math.isfinite(spread) else 0.5
+    limits = max(0.0, centre - width), min(1.0, centre + width)
+    arm = _arm(centre, limits, (len(members) - size, size), (groups - pretended, pretended))
     return arm, float(np.mean(rates))
 
 
-def _arm(value: float, width: float, n: tuple[int, int], groups: tuple[int, int]) -> AttackArm:
+def _arm(value: float, limits: tuple[float, float], n: tuple[int, int], groups: tuple[int, int]) -> AttackArm:
     names = ("members", "non_members")
-    width = width if math.isfinite(width) else 0.5
-    return AttackArm(
-        value,
-        max(0.0, value - width),
-        min(1.0, value + width),
-        dict(zip(names, n, strict=True)),
-        dict(zip(names, groups, strict=True)),
-    )
+    return AttackArm(value, *limits, dict(zip(names, n, strict=True)), dict(zip(names, groups, strict=True)))
 
 
 def _resampled(groups: Array, seed: int, side: str) -> Array:

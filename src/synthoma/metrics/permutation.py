@@ -4,7 +4,10 @@ Gretton et al., "A Kernel Two-Sample Test", JMLR 2012, sec. 5 for KID as MMD; Go
 Bootstrap Tests of Hypotheses", 2005, for permutations of units that are exchangeable. Synthetic images and training
 images both stand against the same test set; if a generator made images like those of new patients, who is who
 would not matter. The units that are exchanged are patients, with one image of each: whole patients of several images
-and single synthetic images would not be exchangeable, since images of one patient resemble each other.
+and single synthetic images would not be exchangeable, since images of one patient resemble each other. A patient takes
+part with a chance in proportion to its number of images: a generator makes images as they are in the training set, where
+a patient of many images counts more, and one image of every patient alike would be of another distribution (measured on
+pap_smear, with 1 to 14 images of a patient: p of real images had a median of 0.83 and was below 0.05 in 1.4 %).
 """
 
 from collections.abc import Mapping
@@ -59,8 +62,8 @@ def permutation_test(
     units = {"synthetic": len(first), "training": len(second)}
     if min(units.values()) < LEAST_UNITS or len(test) < 2:
         return Withheld(
-            f"{units['synthetic']} synthetic images and {units['training']} training patients or groups; a permutation "
-            f"test needs at least {LEAST_UNITS} of each"
+            f"{units['synthetic']} synthetic images and {units['training']} training patients or groups take part (in "
+            f"proportion to their images); a permutation test needs at least {LEAST_UNITS} of each"
         )
     pooled = torch.cat((first, second))
     total, dimension = len(pooled), pooled.shape[1]
@@ -124,15 +127,19 @@ def _differences(chosen: Tensor, kernel: Tensor, to_test: Tensor) -> Tensor:
 
 
 def _one_of_each(sample: Sample, seed: int, purpose: str) -> Tensor:
-    """Features of one image of each group, of at most `MOST_UNITS` groups, drawn by (seed, purpose)."""
+    """Features of one image of each group that takes part, of at most `MOST_UNITS` groups, drawn by (seed, purpose).
+
+    A group of s images takes part with chance s / (images of the largest group): then the images that are drawn are
+    distributed as all images are. Groups of one size all take part.
+    """
     if len(sample) == 0:
         return sample.features
     order = permutation(len(sample), seed, f"permutation/{purpose}", 0)
     groups = sample.groups[order]
-    first = torch.full((int(groups.max()) + 1,), len(order)).scatter_reduce_(
-        0, groups, torch.arange(len(order)), reduce="amin"
-    )
-    first = first[first < len(order)].sort().values[:MOST_UNITS]
+    sizes = torch.bincount(groups)
+    chance = Draws(seed, f"permutation/{purpose}/takes part").uniform(0, torch.arange(len(sizes)))
+    first = torch.full((len(sizes),), len(order)).scatter_reduce_(0, groups, torch.arange(len(order)), reduce="amin")
+    first = first[chance * sizes.max() < sizes].sort().values[:MOST_UNITS]
     return sample.features[order[first]]
 
 
