@@ -27,19 +27,26 @@ def audit(
     train: Annotated[Path | None, typer.Option(help="Real images that the generator was trained on.")] = None,
     holdout: Annotated[Path | None, typer.Option(help="Real images of other patients, which it never saw.")] = None,
     synthetic: Annotated[Path | None, typer.Option(help="Synthetic images.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="For folders: where privacy.json goes, and the most similar pairs (into private/)."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Look for copies of training images among synthetic ones, and measure what these give away, each figure with its control.
 
-    Exit code 3 when copies are found, 0 when none is. A run gets evaluation/privacy.json and private/pairs.json.
+    Exit code 3 when copies are found, 0 when none is. A run gets evaluation/privacy.json and private/pairs.json; of folders the
+    same is written to --out, with a picture of the pairs.
 
     Example: `synthoma audit runs/skin`, or `synthoma audit --train real/ --holdout others/ --synthetic images/ --json`
     """
     folders = (train, holdout, synthetic)
     if (run is None) == (None in folders) or (run is not None and any(folders)):
         raise typer.BadParameter("give either the folder of a run, or all of --train, --holdout and --synthetic.")
+    if run is not None and out is not None:
+        raise typer.BadParameter("--out goes with folders; the audit of a run is written into the run.")
     with ConsoleObserver(quiet=as_json) as observer:
-        result = _of_run(run, observer) if run is not None else _of_folders(folders, observer)
+        result = _of_run(run, observer) if run is not None else _of_folders(folders, out, observer)
         for warning in result.warnings:
             observer.warn(warning)
     if as_json:
@@ -50,11 +57,11 @@ def audit(
         raise typer.Exit(COPIES_FOUND)
 
 
-def _of_folders(folders: tuple[Path | None, ...], observer: ConsoleObserver) -> "Audit":
+def _of_folders(folders: tuple[Path | None, ...], out: Path | None, observer: ConsoleObserver) -> "Audit":
     from synthoma.evaluation.privacy.trees import audit_folders
 
     train, holdout, synthetic = (folder for folder in folders if folder is not None)
-    return audit_folders(train, holdout, synthetic, progress=observer.progress)
+    return audit_folders(train, holdout, synthetic, out=out, progress=observer.progress)
 
 
 def _of_run(path: Path, observer: ConsoleObserver) -> "Audit":
@@ -91,7 +98,8 @@ def _print_tables(result: dict[str, Any]) -> None:
     )
     recall = ", ".join(f"{kind} {share:.0%}" for kind, share in copies["recall"].items())
     console.print(
-        f"A copy is a pair of similarity {thresholds['similarity']:.3f} or more; of copies made on purpose are found: {recall}.",
+        f"A copy is a pair of similarity {thresholds['similarity']:.3f} or more, or one that leads that of any other patient by "
+        f"{thresholds['lead']:.3f} or more; of copies made on purpose are found: {recall}.",
         soft_wrap=True,
     )
     table = Table(title="What else they give away", title_justify="left")

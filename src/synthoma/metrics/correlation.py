@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from synthoma.transforms.degrade import gaussian_blur
 from synthoma.transforms.symmetries import Symmetry, apply, symmetry_group
 
 SHIFT = 2  # pixels an axis; fewer in images that are shorter than 16 pixels along it
 FLAT = 1e-4  # standard deviation below which an image has no structure, of the range from black to white
+SMOOTHING = 1.0  # pixels, standard deviation
+_LUMA = (0.299, 0.587, 0.114)
 _BATCH = 256
 
 ValueRange = tuple[float, float]
@@ -43,6 +46,19 @@ def unit(images: NDArray[np.generic], value_range: ValueRange) -> Tensor:
     low, high = value_range
     values = torch.from_numpy(np.array(images, dtype=np.float32))
     return values.sub_(low).div_(high - low).clamp_(0, 1)
+
+
+def smooth_luma(images: Tensor) -> Tensor:
+    """Brightness [n, 1, *spatial] of images [n, c, *spatial], smoothed by a Gaussian of one pixel.
+
+    The luma of ITU-R BT.601 where there are three channels; others stay by themselves. JPEG spends its bits on just this:
+    what it loses of a picture of 64 px with little contrast (fine grain, and colour at half the resolution) makes a copy
+    less like its original than another patient may be, though nobody would see a difference.
+    """
+    if images.shape[1] == 3:
+        weights = torch.tensor(_LUMA).reshape(1, 3, *[1] * (images.ndim - 2))
+        images = (images * weights).sum(dim=1, keepdim=True)
+    return gaussian_blur(images, SMOOTHING)
 
 
 def flat(images: NDArray[np.generic], value_range: ValueRange) -> NDArray[np.bool_]:

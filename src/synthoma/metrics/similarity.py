@@ -28,6 +28,7 @@ _ROWS, _COLUMNS = 32, 2048  # a block of products that stays near the processor
 _PAIRS = 32  # compared at once
 
 Progress = Callable[[int, int], None]
+View = Callable[[Tensor], Tensor]
 Codes = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
@@ -78,13 +79,16 @@ def nearest_images(
     groups_a: NDArray[Any] | None = None,
     groups_b: NDArray[Any] | None = None,
     proposed: NDArray[np.int64] | None = None,
+    view: View | None = None,
     search: Search | None = None,
     progress: Progress | None = None,
 ) -> NearestImages:
     """The most similar image of b [m, c, *spatial] for each of a [n, c, *spatial]; values are cut off at `value_range`.
 
     Where groups [n], [m] are given, images of one group are not compared. `proposed` [n, k]: rows of b that are looked
-    at more closely whatever the reduced resolution says of them, such as the nearest in a feature space.
+    at more closely whatever the reduced resolution says of them, such as the nearest in a feature space. `view`: what of
+    the images [n, c, *spatial], black to white from 0 to 1, is compared pixel by pixel; it keeps their size and turns with
+    them. By default all channels as they are.
     `progress(done, total)` counts images of a. Raises `EvaluationError` for sets of different shape, without images, or
     with values that are not finite.
     """
@@ -95,7 +99,7 @@ def nearest_images(
             f"images of shape {a.shape[1:]} and {b.shape[1:]} cannot be laid over each other; they need one size and "
             "number of channels."
         )
-    pair = _Sets(a, b, value_range, _group_codes(groups_a, groups_b), search or Search())
+    pair = _Sets(a, b, value_range, _group_codes(groups_a, groups_b), search or Search(), view)
     parts = []
     step = max(1, pair.search.memory // 4 // (pair.reduced_bytes * len(pair.moves)))
     for start in range(0, len(a), step):
@@ -133,8 +137,10 @@ class _Sets:
         value_range: ValueRange,
         codes: Codes | None,
         search: Search,
+        view: View | None,
     ) -> None:
         self.a, self.b, self.value_range, self.codes, self.search = a, b, value_range, codes, search
+        self.view = view
         size = a.shape[2:]
         self.group, self.shift = positions(size), largest_shift(size)
         self.reduced_size = [min(n, REDUCED[len(size)]) for n in size]
@@ -145,6 +151,11 @@ class _Sets:
         self.kept: Tensor | None = None
         if len(b) * self.reduced_bytes <= search.memory // 4:
             self.kept = self.reduce(b)
+
+    def seen(self, images: NDArray[np.generic]) -> Tensor:
+        """What is compared pixel by pixel."""
+        values = unit(images, self.value_range)
+        return values if self.view is None else self.view(values)
 
     def reduce(self, images: NDArray[np.generic], moved: bool = False) -> Tensor:
         """In grey at the reduced resolution, mean-free and of length one: [n, 1, *reduced]; `moved`: [n, moves, ...]."""
@@ -217,7 +228,7 @@ class _Sets:
         a = self.a[start : start + n]
         own, places = np.nonzero(rows >= 0)
         chosen = self.at_reduced(a, own, rows[own, places], self.search.positions)
-        scores, shifts = self.correlate(unit(a, self.value_range), chosen)
+        scores, shifts = self.correlate(self.seen(a), chosen)
         result = NearestImages(
             np.full(n, -1), np.full(n, -1, dtype=np.float32), np.zeros(n, np.int64), np.zeros((n, dim), np.int64)
         )
@@ -255,8 +266,7 @@ class _Sets:
         step = min(_PAIRS, max(1, self.search.memory // 64 // (4 * math.prod(self.a.shape[1:]))))
         for start in range(0, len(scores), step):
             part = slice(start, start + step)
-            other = unit(self.b[chosen.rows[part]], self.value_range)
-            other = apply(other, torch.from_numpy(chosen.elements[part]), self.group)
+            other = apply(self.seen(self.b[chosen.rows[part]]), torch.from_numpy(chosen.elements[part]), self.group)
             best, where = correlations(images[torch.from_numpy(chosen.own[part])], other, shift).flatten(1).max(dim=1)
             scores[part] = best.numpy()
             places = np.unravel_index(where.numpy(), tuple(2 * s + 1 for s in shift))

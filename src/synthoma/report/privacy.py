@@ -100,6 +100,7 @@ def _copies(copies: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         ("Copies made on purpose that are found", recall),
         ("Similarity from which a pair is a copy", words.fixed(thresholds["similarity"], 3)),
+        *_lead(thresholds),
         (
             "Largest similarity to a training image",
             f"{words.fixed(made['largest'], 3)}; held-out real images {words.fixed(held['largest'], 3)}",
@@ -112,6 +113,14 @@ def _copies(copies: Mapping[str, Any]) -> list[tuple[str, str]]:
     if copies.get("without_structure"):
         rows.append(("Images of one brightness", words.count(copies["without_structure"])))
     return rows
+
+
+def _lead(thresholds: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Audits of the first version have none."""
+    if "lead" not in thresholds:
+        return []
+    told = f"{words.fixed(thresholds['lead'], 3)} (0: another patient's image is as near; 1: none is near)"
+    return [("Or its lead over the images of other patients", told)]
 
 
 def _closeness(label: str, name: str, result: Mapping[str, Any]) -> ControlledRow:

@@ -23,12 +23,13 @@ from synthoma.evaluation.privacy.plant import KINDS
 from synthoma.evaluation.privacy.spaces import default_space
 from synthoma.evaluation.privacy.thresholds import FALSE_RUNS
 from synthoma.evaluation.protocol import Protocol, space_fields
-from synthoma.metrics.correlation import SHIFT
+from synthoma.metrics.correlation import SHIFT, SMOOTHING
 from synthoma.metrics.similarity import Search, check_images
 from synthoma.networks.features import Extractor
 
 SCHEMA = 1
-VERSION = 1  # raised when a figure or the way of searching changes
+PRIVACY, PAIRS = "privacy.json", "pairs.json"  # what an audit leaves; the second is private
+VERSION = 2  # raised when a figure or the way of searching changes
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,8 @@ def protocol_of(
             "holdout": holdout.content,
             "n": {"synthetic": len(synthetic), "train": len(train), "holdout": len(holdout)},
             "at_most": MOST_IMAGES,
-            "similarity": f"normalised cross-correlation over flips, turns and shifts of up to {SHIFT} px",
+            "similarity": f"correlation of luma smoothed by {SMOOTHING:g} px over flips, turns and shifts of up to {SHIFT} px",
+            "lead": "over the nearest training image of another patient",
             "search": {"shortlist": search.shortlist, "positions": search.positions},
             "copies_made_on_purpose": list(KINDS),
             "false_runs": FALSE_RUNS,

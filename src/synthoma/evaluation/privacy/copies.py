@@ -17,8 +17,17 @@ from synthoma.evaluation.features import cached_features
 from synthoma.evaluation.imagesets import ImageSet
 from synthoma.evaluation.privacy.plant import planted
 from synthoma.evaluation.privacy.spaces import default_space
-from synthoma.evaluation.privacy.thresholds import Pairs, Thresholds, set_thresholds
-from synthoma.metrics.correlation import FLAT, aligned_pairs, flat, largest_shift, middle, positions, unit
+from synthoma.evaluation.privacy.thresholds import Pairs, Thresholds, lead_of, set_thresholds
+from synthoma.metrics.correlation import (
+    FLAT,
+    aligned_pairs,
+    flat,
+    largest_shift,
+    middle,
+    positions,
+    smooth_luma,
+    unit,
+)
 from synthoma.metrics.nearest import nearest
 from synthoma.metrics.resampling import CONFIDENCE
 from synthoma.metrics.similarity import NearestImages, Search, nearest_images
@@ -30,6 +39,7 @@ SHOWN = 32  # most similar pairs whose distance in the feature space is taken, c
 _LEAST_ALIKE = (
     50  # pairs of other patients that the feature threshold rests on: the most similar tenth, so many at least
 )
+_NEXT = Search(shortlist=4, positions=4)  # for the nearest image of another patient, where a second look is enough
 _PROPOSED = 4  # nearest images in the feature space that are looked at too
 _STANDARD = (-4.0, 4.0)  # standardised images, in standard deviations
 _FITTED = 512
@@ -44,14 +54,15 @@ class CopyPair:
     """A synthetic image and the training image that it resembles most.
 
     synthetic: index in the synthetic set; train_row: row in the dataset that the training set comes from, else in the
-    set itself; similarity: -1 to 1; distance: in the feature space, None where the similarity alone
-    rules a copy out; axes, flips, shift: how the training image is
+    set itself; similarity: -1 to 1; lead: how much nearer it is than images of other patients, 0 to 1; distance: in the
+    feature space, None where the likeness alone rules a copy out; axes, flips, shift: how the training image is
     turned and moved to lie on the synthetic one; copy: whether it is a confirmed copy.
     """
 
     synthetic: int
     train_row: int
     similarity: float
+    lead: float
     distance: float | None
     axes: tuple[int, ...]
     flips: tuple[bool, ...]
@@ -63,6 +74,7 @@ class CopyPair:
             "synthetic": self.synthetic,
             "train_row": self.train_row,
             "similarity": self.similarity,
+            "lead": self.lead,
             "feature_distance": self.distance,
             "alignment": {"axes": list(self.axes), "flips": list(self.flips), "shift": list(self.shift)},
             "copy": self.copy,
@@ -150,12 +162,13 @@ def find_copies(
     made = look.at(synthetic.images, look.near(synthetic), say("Looking for copies"))
     of_held = look.at(held.images, look.near(held), say("Looking at held-out images"))
     of_train = look.at(own.images, look.near(own), say("Looking at other patients"), own.groups)
+    leads = look.leads(made, synthetic.images), look.leads(of_held, held.images)
     positives, tested = _planted_pairs(look, train, seed)
-    negatives = _other_patients(look, [(held, of_held), (own, of_train)])
-    thresholds = set_thresholds(*negatives, positives, tested, len(synthetic))
-    pairs = _pairs(look, synthetic, made, thresholds)
-    alike = np.flatnonzero(of_held.similarity >= thresholds.similarity)
-    accused = thresholds.confirms(of_held.similarity[alike], look.distances(held.images, of_held, alike))
+    similarities, distances = _other_patients(look, [(held, of_held), (own, of_train)])
+    thresholds = set_thresholds(similarities, leads[1], distances, positives, tested, len(synthetic))
+    pairs = _pairs(look, synthetic, made, leads[0], thresholds)
+    alike = np.flatnonzero(thresholds.accuses(of_held.similarity, leads[1]))
+    accused = look.distances(held.images, of_held, alike) <= thresholds.distance
     return Copies(
         n=len(synthetic),
         pairs=pairs,
@@ -209,9 +222,23 @@ class _Look:
             groups_a=groups,
             groups_b=None if groups is None else self.train.groups,
             proposed=proposed,
+            view=smooth_luma,
             search=self.search,
             progress=progress,
         )
+
+    def leads(self, found: NearestImages, images: Images) -> NDArray[np.float64]:
+        """How much nearer each lies to its nearest training image than to those of other patients: [n]."""
+        others = nearest_images(
+            images,
+            self.train.images,
+            self.train.range,
+            groups_a=self.train.groups[found.rows],
+            groups_b=self.train.groups,
+            view=smooth_luma,
+            search=_NEXT,
+        )
+        return lead_of(found.similarity, others.similarity)
 
     def distances(self, images: Images, found: NearestImages, places: NDArray[np.int64]) -> NDArray[np.float64]:
         """Distances of some of the aligned pairs in the feature space: float64 [places]."""
@@ -252,30 +279,39 @@ def _planted_pairs(look: _Look, train: ImageSet, seed: int) -> tuple[Pairs, dict
     for kind, images in planted(train.images[rows], train.range, seed).items():
         found = look.at(images)
         distance = look.distances(images, found, np.arange(len(images)))
-        values[kind] = Pairs(found.similarity.astype(np.float64), distance)
+        values[kind] = Pairs(found.similarity.astype(np.float64), look.leads(found, images), distance)
     order = Draws(seed, "copies/halves").uniform(0, torch.arange(len(rows))).argsort().numpy()
     first, second = (order[::2], order[1::2]) if len(rows) > 1 else (order, order)
+    halves = [pairs.take(first) for pairs in values.values()]
     positives = Pairs(
-        np.concatenate([pairs.similarity[first] for pairs in values.values()]),
-        np.concatenate([pairs.distance[first] for pairs in values.values()]),
+        np.concatenate([pairs.similarity for pairs in halves]),
+        np.concatenate([pairs.lead for pairs in halves]),
+        np.concatenate([pairs.distance for pairs in halves]),
     )
-    return positives, {kind: Pairs(p.similarity[second], p.distance[second]) for kind, p in values.items()}
+    return positives, {kind: pairs.take(second) for kind, pairs in values.items()}
 
 
-def _pairs(look: _Look, synthetic: ImageSet, found: NearestImages, thresholds: Thresholds) -> tuple[CopyPair, ...]:
+def _pairs(
+    look: _Look,
+    synthetic: ImageSet,
+    found: NearestImages,
+    leads: NDArray[np.float64],
+    thresholds: Thresholds,
+) -> tuple[CopyPair, ...]:
     """Each synthetic image with its nearest training image: copies first, then the most similar."""
     train, group = look.train, positions(synthetic.shape[1:])
     order = np.argsort(-found.similarity, kind="stable")
-    close = order[: max(SHOWN, int((found.similarity >= thresholds.similarity).sum()))]
+    close = np.union1d(order[:SHOWN], np.flatnonzero(thresholds.accuses(found.similarity, leads)))
     distances = np.full(len(synthetic), np.inf)
     distances[close] = look.distances(synthetic.images, found, close)
-    copies = thresholds.confirms(found.similarity, distances)
+    copies = thresholds.confirms(found.similarity, leads, distances)
     rows = found.rows if train.rows is None else train.rows[found.rows]
     return tuple(
         CopyPair(
             int(i),
             int(rows[i]),
             float(found.similarity[i]),
+            float(leads[i]),
             float(distances[i]) if np.isfinite(distances[i]) else None,
             group[found.elements[i]].axes,
             group[found.elements[i]].flips,

@@ -18,7 +18,7 @@ from synthoma.evaluation.imagesets import (
     pixel_hash,
 )
 from synthoma.evaluation.privacy.attacks import Discriminator
-from synthoma.evaluation.privacy.audit import Audit, audit_images
+from synthoma.evaluation.privacy.audit import PAIRS, PRIVACY, Audit, audit_images
 from synthoma.evaluation.privacy.canaries import find_canaries
 from synthoma.evaluation.privacy.copies import Progress
 from synthoma.families.registry import ImageSpace, build_family
@@ -31,7 +31,6 @@ from synthoma.training.schedules import Schedules
 from synthoma.training.state import State
 from synthoma.training.updates import networks_at
 
-PRIVACY, PAIRS = "privacy.json", "pairs.json"
 _BATCH = 64
 
 
