@@ -34,7 +34,7 @@ def commit() -> str | None:
     """The commit that is checked out, marked where files of the package were changed since; None outside of git."""
     try:
         head = _git("rev-parse", "--short=12", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no", "--", "src", "benchmarks/*.py")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/src", ":/benchmarks/*.py")
     except (OSError, subprocess.CalledProcessError):
         return None
     return f"{head} with changes" if changed else head
