@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from synthoma.preparation.slides.tiles import TilesResult
 
 # Raised when what a stage writes changes its meaning, so that older results are made anew.
-VERSIONS = {"prepare": 2, "train": 2, "evaluate": 2, "report": 3}
+VERSIONS = {"prepare": 2, "train": 2, "evaluate": 3, "report": 3}
 NEIGHBOURS_SHOWN = 32
 
 

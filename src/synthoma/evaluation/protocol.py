@@ -13,7 +13,7 @@ from synthoma.metrics.resampling import CONFIDENCE
 from synthoma.networks.features import Extractor
 from synthoma.recipe import EvaluationSection, content_hash
 
-VERSION = 2  # raised when a metric or the way of sampling changes
+VERSION = 3  # raised when a metric or the way of sampling changes
 
 
 @dataclass(frozen=True)
