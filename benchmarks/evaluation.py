@@ -5,8 +5,9 @@ scipy's `cdist` for PRDC, as the original packages compute them), in one process
 same numbers; that is checked. Run: python benchmarks/evaluation.py [--repetitions 3]
 
 With --share N: what evaluating N synthetic against N test and 2 N training images of 64 px costs beyond taking their
-features, in processor time of one process, and the memory of a streamed FD for N and for 4 N vectors.
-Run: python benchmarks/evaluation.py --share 10000 [--weights FILE]
+features, in processor time of one process, and the memory of a streamed FD for N and for 4 N vectors. Features are taken
+of all images; at most `MAX_IMAGES` a side enter one metric. A waiting second thread counts as processor time, so
+Run: OMP_NUM_THREADS=1 python benchmarks/evaluation.py --share 10000 [--weights FILE]
 """
 
 import argparse
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy import linalg
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
@@ -28,6 +30,7 @@ from synthoma.evaluation.fidelity import evaluate_fidelity
 from synthoma.evaluation.imagesets import ImageSet
 from synthoma.metrics.frechet import Moments, fd_from_moments
 from synthoma.metrics.pair import Pair
+from synthoma.metrics.samples import MAX_IMAGES
 from synthoma.recipe import EvaluationSection
 from synthoma.run import environment, write_json
 
@@ -138,6 +141,9 @@ def measure_share(arguments: argparse.Namespace) -> None:
         {
             "what": "evaluate_fidelity of N + N images (2 N for training) at 64 px; share of processor time beyond features",
             "command": f"python benchmarks/evaluation.py --share {n}",
+            "weights files": len(arguments.weights or []),
+            "images of a side that enter a metric, at most": MAX_IMAGES,
+            "threads": torch.get_num_threads(),
             "seconds": found,
             "streamed fd, MiB": memory,
             "environment": environment(),

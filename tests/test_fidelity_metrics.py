@@ -9,10 +9,11 @@ import torch
 from scipy import ndimage, stats
 
 from synthoma.errors import EvaluationError
-from synthoma.metrics.fd_infinity import fd_infinity, least_images
+from synthoma.metrics.fd_infinity import fd_infinity, halves_of, least_images
 from synthoma.metrics.frechet import fd
 from synthoma.metrics.histogram_distance import histogram_distance, histograms
 from synthoma.metrics.msssim import ms_ssim, pairs_between_groups, scales
+from synthoma.metrics.pair import Pair
 from synthoma.metrics.prdc import prdc
 from synthoma.metrics.spectrum import radial_spectra, spectrum_distance
 from synthoma.metrics.texture import directions, earth_movers, texture_distance, texture_features, texture_names
@@ -61,8 +62,15 @@ def test_fd_infinity_takes_the_bias_away_where_images_outnumber_features() -> No
         assert np.mean(limit) == pytest.approx(truth, abs=3 * error + 0.05 * np.mean(plain))
 
 
-def test_fd_infinity_is_the_limit_of_a_line_through_15_points() -> None:
-    x, y = (np.random.default_rng(seed).standard_normal((90, 4)) for seed in (0, 1))
+def test_fd_infinity_is_the_limit_of_a_line_through_all_images_and_their_halves() -> None:
+    x, y = (np.random.default_rng(seed).standard_normal((91, 4)) for seed in (0, 1))
+    halves = [halves_of(91, side) for side in (0, 1)]
+    for parts in halves:
+        assert sorted(torch.cat(parts).tolist()) == list(range(91))
+    means = np.mean([fd(x[a.numpy()], y[b.numpy()]) for a, b in zip(*halves, strict=True)])
+    line = np.polyfit([1 / 91, 2 / 91], [fd(x, y), means], 1)
+    assert fd_infinity(x, y) == pytest.approx(line[1], rel=1e-9)
+    assert Pair(x, y).fd_infinity() == pytest.approx(line[1], rel=1e-9)
     assert fd_infinity(x, y) == fd_infinity(x, y)
     assert fd_infinity(x, y, 0) != fd_infinity(x, y, 1)
     with pytest.raises(EvaluationError, match="needs 9"):

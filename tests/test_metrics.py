@@ -11,7 +11,7 @@ from synthoma.metrics.frechet import Moments, fd, fd_from_moments
 from synthoma.metrics.inception_score import inception_score
 from synthoma.metrics.kid import kid, kid_with_error
 from synthoma.metrics.nearest import nearest
-from synthoma.metrics.pair import Pair
+from synthoma.metrics.pair import Pair, Reference
 from synthoma.metrics.prdc import prdc
 
 
@@ -134,6 +134,39 @@ def test_metrics_of_row_subsets_equal_those_of_the_rows() -> None:
     pair = Pair(x, y)
     assert pair.fd(rows_x, rows_y) == pytest.approx(fd(x[::2], y[::3]), rel=1e-9)
     assert tuple(pair.prdc(rows_x, rows_y)) == tuple(prdc(x[::2], y[::3]))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.3])
+def test_single_precision_of_large_sets_stays_far_below_any_interval(
+    shift: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features away from zero, as those of networks are; 20 copies among them, which are at distance zero exactly."""
+    x, y = features(300, 40, 0, shift) + 1, features(260, 40, 1) + 1
+    x[:20] = y[:20]
+    chosen_x, chosen_y = torch.arange(300)[None] % 2 == 0, torch.arange(260)[None] % 2 == 1
+    double = Pair(x, y)
+    monkeypatch.setattr("synthoma.metrics.pair.SINGLE_FROM", 100)
+    single = Pair(x, Reference(y))
+    scale = reference_kid(x, y)[1]
+    assert single.distances[1].dtype == torch.float32
+    assert abs(float(single.kid()) - float(double.kid())) < 1e-7 * scale
+    assert abs(float(single.kid(chosen_x, chosen_y)) - float(double.kid(chosen_x, chosen_y))) < 1e-6 * scale
+    assert tuple(single.prdc()) == tuple(double.prdc())
+    assert single.fd() == pytest.approx(double.fd(), rel=1e-12)
+    # Fewer images than features: the root of a singular matrix knows half of the digits.
+    assert single.fd(torch.arange(30), torch.arange(35)) == pytest.approx(fd(x[:30], y[:35]), rel=1e-7)
+    assert (single.distances[1].diagonal()[:20] == 0).all()
+    assert (single.distances[0].diagonal() == 0).all()
+
+
+def test_one_reference_serves_several_pairs() -> None:
+    y, groups = features(50, 16, 1), torch.arange(50) // 2
+    reference = Reference(y, groups)
+    for seed in (0, 2):
+        x = features(60, 16, seed, 0.2)
+        shared, own = Pair(x, reference), Pair(x, y, None, groups)
+        assert torch.equal(shared.kid(), own.kid())
+        assert (shared.fd(), shared.prdc()) == (own.fd(), own.prdc())
 
 
 def test_inception_score_of_known_cases() -> None:

@@ -23,7 +23,7 @@ from synthoma.metrics.estimation import Degraded, Plan, Sample, Statistic, estim
 from synthoma.metrics.histogram_distance import BINS as HISTOGRAM_BINS
 from synthoma.metrics.histogram_distance import histogram_distance, histograms
 from synthoma.metrics.resampling import draw_rows, half_samples, interval, number_groups
-from synthoma.metrics.samples import Metric
+from synthoma.metrics.samples import HALF_SAMPLES, Metric
 from synthoma.networks.features.extractor import unit_batches
 from synthoma.recipe import EvaluationSection, content_hash
 
@@ -228,7 +228,9 @@ def _statistics(value_range: tuple[float, float]) -> Mapping[str, Statistic]:
 
     return {
         "spectrum": Statistic(Metric("spectrum", "lower", LEAST_IMAGES, 0.0, infinite), spectrum.spectrum_distance),
-        "texture": Statistic(Metric("texture", "lower", LEAST_IMAGES, 0.0, infinite), texture.texture_distance),
+        "texture": Statistic(
+            Metric("texture", "lower", LEAST_IMAGES, 0.0, infinite, HALF_SAMPLES), texture.texture_distance
+        ),
         "hu_histogram": Statistic(Metric("hu_histogram", "lower", LEAST_IMAGES, 0.0, infinite), hounsfield_distance),
     }
 

@@ -23,7 +23,7 @@ from synthoma.evaluation.protocol import space_fields
 from synthoma.metrics.estimate import Estimate, Floor, Withheld
 from synthoma.metrics.estimation import LEAST_GROUPS, MAX_IMAGES
 from synthoma.metrics.nearest import nearest, squared_distances
-from synthoma.metrics.prdc import NEIGHBOURS
+from synthoma.metrics.prdc import NEIGHBOURS, squared_radii
 from synthoma.metrics.resampling import draw_rows, half_samples, interval, number_groups, permutation
 from synthoma.networks.features import Extractor, build_extractor
 from synthoma.recipe import EvaluationSection, content_hash
@@ -183,7 +183,7 @@ def _indicators(x: Tensor, test: Tensor, radius: Tensor) -> Tensor:
 
 def _radii(x: Tensor) -> Tensor:
     """Squared distance of each row to its k-th nearest other."""
-    return squared_distances(x, x).kthvalue(NEIGHBOURS + 1, dim=1).values
+    return squared_radii(squared_distances(x, x), NEIGHBOURS)
 
 
 def _quartiles(numbers: NDArray[np.float64]) -> dict[str, NDArray[np.bool_]]:

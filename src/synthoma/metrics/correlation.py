@@ -61,6 +61,19 @@ def smooth_luma(images: Tensor) -> Tensor:
     return gaussian_blur(images, SMOOTHING)
 
 
+def turn_each(
+    images: NDArray[np.generic], elements: NDArray[np.int64], group: Sequence[Symmetry]
+) -> NDArray[np.generic]:
+    """Images [n, c, *spatial], each in the position of `group` with its number in `elements` [n]."""
+    result = np.empty_like(images)
+    for number in np.unique(elements):
+        axes, flips = group[number]
+        chosen = elements == number
+        block = images[chosen].transpose(0, 1, *(axis + 2 for axis in axes))
+        result[chosen] = np.flip(block, tuple(axis + 2 for axis, flip in enumerate(flips) if flip))
+    return result
+
+
 def flat(images: NDArray[np.generic], value_range: ValueRange) -> NDArray[np.bool_]:
     """Which images [n, c, *spatial] have no structure, and so are similar to nothing: Boolean [n]."""
     result = np.zeros(len(images), dtype=bool)
@@ -129,5 +142,8 @@ def _window_sums(images: Tensor, shift: Sequence[int]) -> Tensor:
     """Sums over all windows, an axis after the other: [n, c, 2 shift + 1, ...]."""
     for axis, s in enumerate(shift, start=2):
         length = images.shape[axis] - 2 * s
-        images = torch.stack([images.narrow(axis, p, length).sum(dim=axis) for p in range(2 * s + 1)], dim=axis)
+        sums = [images.narrow(axis, 0, length).sum(dim=axis)]
+        for p in range(2 * s):  # the next window has one row more, and one less
+            sums.append(sums[-1] + images.select(axis, p + length) - images.select(axis, p))
+        images = torch.stack(sums, dim=axis)
     return images

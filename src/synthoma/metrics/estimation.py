@@ -15,10 +15,11 @@ from torch import Tensor
 from synthoma.errors import EvaluationError
 from synthoma.metrics.estimate import Estimate, Floor, Withheld, Yardstick
 from synthoma.metrics.inception_score import inception_score
-from synthoma.metrics.pair import Pair
-from synthoma.metrics.prdc import NEIGHBOURS
+from synthoma.metrics.pair import Choice, Pair, Reference
+from synthoma.metrics.prdc import NEIGHBOURS, Prdc
 from synthoma.metrics.resampling import draw_rows, half_samples, interval, number_groups, permutation
 from synthoma.metrics.samples import (
+    HALF_SAMPLES,
     LEAST_GROUPS,
     MAX_IMAGES,
     METRICS,
@@ -136,7 +137,11 @@ class _Estimator:
         steps = torch.arange(self.matched)
         draws = plan.floors if self.matched < len(order) else 1  # they would all be the same images
         self.draws = [order[(steps + draw * self.matched) % len(order)] for draw in range(draws)]
+        self.reference = Reference(test.features, test.groups)
         self.halves = half_samples(test.group_count, plan.subsamples, plan.seed, "test")
+        # The first half-samples of the test set serve all sets that are compared with it; so does what is known of them.
+        shared = self.halves[: -(-HALF_SAMPLES // len(floors))]
+        self.choices = [Choice(self.reference, half[test.groups].nonzero().squeeze(1)) for half in shared]
 
     def estimates(self, names: Sequence[str]) -> dict[str, Estimate | Withheld]:
         """The named metrics, none of which is withheld for its numbers of images."""
@@ -239,7 +244,13 @@ class _Estimator:
         return groups if self._metric(name).half_samples is None else min(groups, len(replicates))
 
     def _pair(self, left: Sample) -> Pair:
-        return Pair(left.features, self.test.features, left.groups, self.test.groups)
+        return Pair(left.features, self.reference, left.groups)
+
+    def _half(self, step: int) -> Choice:
+        """A half-sample of the test set, kept where several sets are compared with it."""
+        if step < len(self.choices):
+            return self.choices[step]
+        return Choice(self.reference, self.halves[step][self.test.groups].nonzero().squeeze(1))
 
     def _measure(
         self, names: Sequence[str], pair: Pair, draws: Sequence[Tensor] | None, repetitions: int, sets: int = 1
@@ -248,22 +259,22 @@ class _Estimator:
 
         draws: rows of x that enter biased metrics. sets: this x is one of so many whose replicates are put together.
         """
-        draws = [torch.arange(len(pair.x))] if draws is None else draws
+        draws = [pair.left.all.rows] if draws is None else draws
         values: dict[str, float] = {}
         replicates: dict[str, list[float]] = {name: [] for name in names}
         halves = self.halves[:repetitions]
         if "kid" in names:
             values["kid"] = float(pair.kid())
             if len(halves):
-                chosen = half_samples(int(pair.groups_x.max()) + 1, len(halves), self.plan.seed, "left")
+                chosen = half_samples(len(pair.left.sizes), len(halves), self.plan.seed, "left")
                 replicates["kid"] = pair.kid(chosen, halves).tolist()
         others = [name for name in names if name != "kid"]
         whole = [self._by_rows(others, pair, rows, None) for rows in draws] if others else []
         values |= {name: fmean(one[name] for one in whole) for name in others}
-        lefts = self._halves_of(pair.groups_x, draws, len(halves), "left") if others and len(halves) else []
-        for step, (rows, half) in enumerate(zip(lefts, halves, strict=False)):
+        lefts = self._halves_of(pair.left.groups, draws, len(halves), "left") if others and len(halves) else []
+        for step, rows in enumerate(lefts):
             due = [name for name in others if step < self._repetitions(name, len(halves), sets)]
-            one = self._by_rows(due, pair, rows, half[pair.groups_y].nonzero().squeeze(1))
+            one = self._by_rows(due, pair, rows, self._half(step)) if due else {}
             for name in due:
                 replicates[name].append(one[name])
         return _Measured(values, replicates)
@@ -292,7 +303,7 @@ class _Estimator:
             return {}
         pair = self._pair(sample)
         values = {"kid": float(pair.kid())} if "kid" in due else {}
-        values |= self._by_rows([name for name in due if name != "kid"], pair, torch.arange(len(sample)), None)
+        values |= self._by_rows([name for name in due if name != "kid"], pair, pair.left.all.rows, None)
         return {name: Yardstick(values[name], self.degraded.what) for name in due}
 
     def _degraded_sample(self, degraded: Degraded) -> Sample:
@@ -302,20 +313,21 @@ class _Estimator:
     def _fits(self, name: str, sample: Sample) -> bool:
         return len(sample) >= least_images_of(self.known[name], sample.features.shape[1])
 
-    def _by_rows(self, names: Sequence[str], pair: Pair, rows_x: Tensor, rows_y: Tensor | None) -> dict[str, float]:
-        """Two-sample metrics whose value depends on which rows enter; rows of y are those of a half-sample."""
+    def _by_rows(self, names: Sequence[str], pair: Pair, rows: Tensor, test: Choice | None) -> dict[str, float]:
+        """Two-sample metrics whose value depends on which rows of x enter; test: a half-sample of the test set, or all."""
+        left = pair.left.all if len(rows) == len(pair.x) else Choice(pair.left, rows)
+        right = self.reference.all if test is None else test
         values: dict[str, float] = {}
-        if "fd" in names:
-            values["fd"] = pair.fd(rows_x, rows_y)
+        if {"fd", "fd_infinity"} & set(names):
+            values["fd"] = pair.fd(left, right)
+        if "fd_infinity" in names:
+            values["fd_infinity"] = pair.fd_infinity(left, right, values["fd"])
         for name in names:
             known = self.known[name]
-            if isinstance(known, Statistic):
-                if rows_y is None:
-                    values[name] = known.of(pair.x[rows_x], pair.y)
-                else:
-                    values[name] = (known.of_halves or known.of)(pair.x[rows_x], pair.y[rows_y])
-        if set(names) - set(values):
-            values |= pair.prdc(rows_x, rows_y)._asdict()
+            if isinstance(known, Statistic) and name not in values:
+                values[name] = known.of(pair.x[left.rows], pair.y[right.rows])
+        if set(Prdc._fields) & set(names):
+            values |= pair.prdc(left, right)._asdict()
         return {name: values[name] for name in names}
 
     def _build(

@@ -9,6 +9,7 @@ FD is biased upwards by about 1/n: compare it at equal n only.
 """
 
 import torch
+from scipy import linalg
 from torch import Tensor
 
 from synthoma.errors import EvaluationError
@@ -37,6 +38,17 @@ class Moments:
         self.mean = self.mean + shift * (len(x) / total)
         self.count = total
         return self
+
+    @classmethod
+    def of(cls, first: "Moments", second: "Moments") -> "Moments":
+        """The moments of two sets of vectors together."""
+        result = cls(len(first.mean))
+        result.count = first.count + second.count
+        shift = second.mean - first.mean
+        result.mean = first.mean + shift * (second.count / result.count)
+        between = torch.outer(shift, shift) * (first.count * second.count / result.count)
+        result.scatter = first.scatter + second.scatter + between
+        return result
 
     @property
     def covariance(self) -> Tensor:
@@ -76,10 +88,13 @@ def nuclear_norm(matrix: Tensor) -> Tensor:
 
 def _trace_of_root(covariance_x: Tensor, covariance_y: Tensor) -> Tensor:
     """tr (C_x C_y)^(1/2): the eigenvalues of C_x C_y are those of the symmetric L' C_y L with C_x = L L'."""
-    factor, failed = torch.linalg.cholesky_ex(covariance_x)
-    if int(failed):  # singular: fewer images than features, or constant features
-        values, vectors = torch.linalg.eigh(covariance_x)
-        factor = vectors * values.clamp_min(0).sqrt()
+    x, y = covariance_x.cpu().numpy(), covariance_y.cpu().numpy()
+    try:  # one routine that knows both are symmetric: half the work of products of general matrices
+        values = linalg.eigh(y, x, type=2, eigvals_only=True, check_finite=False)
+        return torch.from_numpy(values).clamp_min(0).sqrt().sum()
+    except linalg.LinAlgError:  # C_x is singular: fewer images than features, or constant features
+        own, vectors = torch.linalg.eigh(covariance_x)
+        factor = vectors * own.clamp_min(0).sqrt()
     product = factor.T @ covariance_y @ factor
     return torch.linalg.eigvalsh((product + product.T) / 2).clamp_min(0).sqrt().sum()
 

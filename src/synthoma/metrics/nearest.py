@@ -7,7 +7,7 @@ from synthoma.metrics.arrays import Matrix, as_pair
 
 BLOCK = 2048
 # Squared distances come from inner products; what is below this share of the squared lengths is rounding, and zero.
-_ROUNDING = 64 * torch.finfo(torch.float64).eps
+_ROUNDING = 64  # units of the last digit
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
@@ -20,8 +20,8 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
 def distances_from_products(lengths_x: Tensor, products: Tensor, lengths_y: Tensor) -> Tensor:
     """Squared distances [n, m] from squared lengths [n], [m] and inner products [n, m]."""
     lengths = lengths_x[:, None] + lengths_y[None, :]
-    distances = lengths - 2 * products
-    return torch.where(distances > _ROUNDING * lengths, distances, torch.zeros((), dtype=distances.dtype))
+    distances = torch.add(lengths, products, alpha=-2)
+    return distances.masked_fill_(distances <= lengths.mul_(_ROUNDING * torch.finfo(products.dtype).eps), 0.0)
 
 
 def nearest(x: Matrix, y: Matrix, k: int = 1) -> tuple[Tensor, Tensor]:

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from synthoma.draws import Draws
 from synthoma.metrics.estimate import Estimate, Floor, Withheld
-from synthoma.metrics.kid import polynomial_kernel
-from synthoma.metrics.pair import Pair
+from synthoma.metrics.kid import polynomial_kernel_
+from synthoma.metrics.pair import Pair, Reference
 from synthoma.metrics.resampling import draw_rows, half_samples, interval, permutation
 from synthoma.metrics.samples import MAX_IMAGES, Plan, Sample
 
@@ -66,16 +66,17 @@ def permutation_test(
             f"proportion to their images); a permutation test needs at least {LEAST_UNITS} of each"
         )
     pooled = torch.cat((first, second))
+    test = _bounded(test, Plan(seed=seed), "test")
     total, dimension = len(pooled), pooled.shape[1]
-    kernel = polynomial_kernel(pooled @ pooled.T, dimension)
-    to_test = polynomial_kernel(pooled @ test.features.T, dimension).mean(dim=1)
+    kernel = polynomial_kernel_(pooled @ pooled.T, dimension)
+    to_test = polynomial_kernel_(pooled @ test.features.T, dimension).mean(dim=1)
     kernel.fill_diagonal_(0.0)
     ranks = Draws(seed, "kid permutations").uniform(0, torch.arange(permutations), (total,)).argsort(dim=1, stable=True)
     chosen = torch.zeros(permutations + 1, total, dtype=torch.float64)
     chosen[0, : len(first)] = 1  # as it is
     chosen[1:].scatter_(1, ranks[:, : len(first)], 1.0)
     values = _differences(chosen, kernel, to_test)
-    extreme = int((values[1:] >= values[0] - _TIE * values.abs().max()).sum())
+    extreme = int((values[1:] >= values[0] - _TIE * kernel.abs().max()).sum())
     return PermutationTest(float(values[0]), (1 + extreme) / (1 + permutations), permutations, units)
 
 
@@ -92,9 +93,9 @@ def kid_above_floor(
     ours, reals = _bounded(synthetic, plan, "synthetic"), _bounded(train, plan, "training")
     test = _bounded(test, plan, "test")
     halves = half_samples(test.group_count, plan.subsamples, plan.seed, "test")
-    values, replicates = [], []
+    values, replicates, reference = [], [], Reference(test.features, test.groups)
     for purpose, sample in (("left", ours), ("floor/left", reals)):
-        pair = Pair(sample.features, test.features, sample.groups, test.groups)
+        pair = Pair(sample.features, reference, sample.groups)
         chosen = half_samples(sample.group_count, len(halves), plan.seed, purpose)
         values.append(float(pair.kid()))
         replicates.append(pair.kid(chosen, halves))
@@ -118,11 +119,14 @@ def kid_above_floor(
 
 def _differences(chosen: Tensor, kernel: Tensor, to_test: Tensor) -> Tensor:
     """KID to the test set of the chosen units less that of the others, for each row of `chosen` [choices, units]."""
-    others = 1 - chosen
-    n, m = float(chosen[0].sum()), float(others[0].sum())
-    within = ((chosen @ kernel) * chosen).sum(dim=1) / (n * (n - 1))
-    within_others = ((others @ kernel) * others).sum(dim=1) / (m * (m - 1))
-    between, between_others = chosen @ to_test / n, others @ to_test / m
+    n = float(chosen[0].sum())
+    m = chosen.shape[1] - n
+    sums = chosen @ kernel  # of the others these are the rest of each column's sum
+    columns = kernel.sum(dim=0)
+    within = (sums * chosen).sum(dim=1) / (n * (n - 1))
+    within_others = (columns.sum() - 2 * sums.sum(dim=1) + (sums * chosen).sum(dim=1)) / (m * (m - 1))
+    of_chosen = chosen @ to_test
+    between, between_others = of_chosen / n, (to_test.sum() - of_chosen) / m
     return within - within_others - 2 * (between - between_others)  # the test set's own term cancels
 
 

@@ -9,14 +9,15 @@ from torch import Tensor
 from synthoma.errors import EvaluationError
 from synthoma.metrics.arrays import Matrix, as_matrix
 from synthoma.metrics.estimate import Direction
-from synthoma.metrics.fd_infinity import fd_infinity, fd_infinity_of_halves, least_images
+from synthoma.metrics.fd_infinity import fd_infinity, least_images
 from synthoma.metrics.resampling import number_groups
 from synthoma.metrics.vendi import vendi_score
 
-MAX_IMAGES = 4000  # a side: more are subsampled by whole groups, which bounds the memory of kernel matrices
+MAX_IMAGES = 2000  # a side: more are subsampled by whole groups, which bounds time and memory of kernel matrices
 HALF_SAMPLES = (
-    40  # at most, for the interval of what is costly: its width is then known to 11 %, and Student's t widens it
+    20  # at most, for the interval of what is costly: its width is then known to 16 %, and Student's t widens it
 )
+FEW_HALF_SAMPLES = 12  # where a value takes several decompositions: known to 21 %
 LEAST_GROUPS = 4  # half of them are two, the fewest that KID can tell apart
 INCEPTION_SCORE_CAVEAT = (
     "The Inception Score compares nothing with real images, and its classes are those of photographs. It is given for "
@@ -26,7 +27,9 @@ VENDI_CAVEAT = (
     "The number of images that differ, as it were. Real images have the floor's value: below it the generator repeats "
     "itself, and above it its images are more scattered than real ones, which noise does too."
 )
-FD_INFINITY_CAVEAT = "Extrapolated from 15 numbers of images, the same on both sides; near zero it may be negative."
+FD_INFINITY_CAVEAT = (
+    "Extrapolated from all images and from their halves, on both sides alike; near zero it may be negative."
+)
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,12 @@ class Statistic:
 
     of: (x [n, d]) -> number for a one-sample statistic, (x [n, d], y [m, d]) -> number otherwise, x the synthetic images.
     needs: dimension d -> images that it takes on each side; None: `metric.least`.
-    of_halves: takes the place of `of` in half-samples, of which only the spread is used; None: `of` itself.
     """
 
     metric: Metric
     of: Callable[..., float]
     one_sample: bool = False
     needs: Callable[[int], int] | None = None
-    of_halves: Callable[..., float] | None = None
 
 
 _INFINITE = float("inf")
@@ -66,12 +67,13 @@ STATISTICS = {
     statistic.metric.name: statistic
     for statistic in (
         Statistic(
-            Metric("fd_infinity", "lower", 100, -_INFINITE, _INFINITE, 12, FD_INFINITY_CAVEAT),
+            Metric("fd_infinity", "lower", 100, -_INFINITE, _INFINITE, FEW_HALF_SAMPLES, FD_INFINITY_CAVEAT),
             fd_infinity,
             needs=least_images,
-            of_halves=fd_infinity_of_halves,
         ),
-        Statistic(Metric("vendi", "higher", 50, 1.0, _INFINITE, 24, VENDI_CAVEAT), vendi_score, one_sample=True),
+        Statistic(
+            Metric("vendi", "higher", 50, 1.0, _INFINITE, FEW_HALF_SAMPLES, VENDI_CAVEAT), vendi_score, one_sample=True
+        ),
     )
 }
 

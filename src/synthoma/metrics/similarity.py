@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from synthoma.errors import EvaluationError
-from synthoma.metrics.correlation import FLAT, ValueRange, correlations, largest_shift, positions, unit
+from synthoma.metrics.correlation import FLAT, ValueRange, correlations, largest_shift, positions, turn_each, unit
 from synthoma.transforms.symmetries import Symmetry, apply
 
 REDUCED = {2: 16, 3: 8}  # side of what the matrix products see
@@ -266,7 +266,7 @@ class _Sets:
         step = min(_PAIRS, max(1, self.search.memory // 64 // (4 * math.prod(self.a.shape[1:]))))
         for start in range(0, len(scores), step):
             part = slice(start, start + step)
-            other = apply(self.seen(self.b[chosen.rows[part]]), torch.from_numpy(chosen.elements[part]), self.group)
+            other = self.seen(turn_each(self.b[chosen.rows[part]], chosen.elements[part], self.group))
             best, where = correlations(images[torch.from_numpy(chosen.own[part])], other, shift).flatten(1).max(dim=1)
             scores[part] = best.numpy()
             places = np.unravel_index(where.numpy(), tuple(2 * s + 1 for s in shift))

@@ -33,7 +33,8 @@ def radial_spectra(images: Tensor) -> Tensor:
         window = window * torch.hann_window(n, periodic=False, dtype=torch.float64).reshape(shape)
         radius = radius + (torch.fft.fftfreq(n, dtype=torch.float64) * 2).reshape(shape) ** 2
     centred = (x - x.mean(dim=axes, keepdim=True)) * window
-    power = torch.fft.fftn(centred, dim=axes).abs().square() / (window.square().sum() * window.numel()) ** 0.5
+    waves = torch.fft.fftn(centred, dim=axes)
+    power = (waves.real.square() + waves.imag.square()) / (window.square().sum() * window.numel()) ** 0.5
     power = power.mean(dim=1).flatten(1)
     bins = min(BINS, min(size) // 2)
     ring = (radius.sqrt() * bins - 0.5).round().long().flatten()
