@@ -4,6 +4,7 @@ Each real picture carries `MARK` in its top left corner, so that a test can look
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,7 @@ def dataset_info(
 def estimate(
     value: float, half: float, floor: float, floor_half: float, direction: str, n: int, **more: Any
 ) -> dict[str, Any]:
+    apart, reach = value - floor, math.hypot(half, floor_half)
     return {
         "kind": "estimate",
         "value": value,
@@ -164,6 +166,7 @@ def estimate(
         "floor": {"value": floor, "low": floor - floor_half, "high": floor + floor_half},
         "direction": direction,
         "protocol": "1f3a5b7c9d2e4f60",
+        "less_floor": {"value": apart, "low": apart - reach, "high": apart + reach},
         **more,
     }
 

@@ -257,3 +257,33 @@ def test_choices_of_a_statistic_are_whole_groups() -> None:
     assert isinstance(found, Estimate)
     assert (found.low, found.high) == (0.0, 0.0)
     assert set(counted) == {60, 120}
+
+
+def clusters(draw: np.random.Generator, patients: int, modes: int, grouped: bool) -> Sample:
+    """One to three images of each patient, about one of the first `modes` of four places."""
+    groups = np.repeat(np.arange(patients), draw.integers(1, 4, patients))
+    places = (np.eye(4, 12) * 4)[draw.integers(0, modes, patients)]
+    own, each = draw.standard_normal((patients, 12)), draw.standard_normal((len(groups), 12))
+    features = (places + 0.7 * own)[groups] + 0.7 * each
+    return Sample.of(features.astype(np.float32), groups.astype(str).tolist() if grouped else None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("modes", [4, 3], ids=["all modes", "one mode lost"])
+def test_coverage_less_its_floor_holds_the_truth_and_is_narrower_than_both_intervals(modes: int) -> None:
+    found = []
+    for seed in range(60):
+        draw = np.random.default_rng(seed)
+        test, train = (clusters(draw, patients, 4, grouped=True) for patients in (60, 130))
+        made = clusters(draw, 400, modes, grouped=False)
+        coverage = estimate("coverage", made, test, train, Plan(100, 5, seed, "protocol"))
+        assert isinstance(coverage, Estimate)
+        found.append(coverage)
+    less = [one.less_floor for one in found if one.less_floor is not None]
+    truth = 0.0 if modes == 4 else np.mean([one.value for one in less])
+    assert len(less) == 60
+    assert sum(one.low <= truth <= one.high for one in less) >= 57
+    both = np.mean([one.high - one.low + one.floor.high - one.floor.low for one in found])
+    assert np.mean([one.high - one.low for one in less]) < 0.85 * both
+    if modes == 3:
+        assert sum(one.high < 0 for one in less) >= 20

@@ -155,7 +155,7 @@ CASES: list[tuple[str, str, Change, str, str]] = [
         "fidelity",
         lambda f: f["spaces"]["randconv"]["all"].update(coverage=estimate(0.4, 0.05, 0.93, 0.03, "higher", 60)),
         "failed",
-        "below the limit of 0.720",
+        "below the limit of −0.233",
     ),
     (
         "coverage_randconv",

@@ -145,26 +145,31 @@ def judge_kid(fidelity: Result | None, space: str, margins: GateSection) -> Ruli
 
 
 def judge_coverage(fidelity: Result | None, space: str, margins: GateSection) -> Ruling:
-    """The lower limit of coverage is above a share of the floor, taken at the floor's upper limit."""
+    """The lower limit of coverage less its floor is above minus a share of the floor.
+
+    The interval is that of the difference, whose replicates share their test patients. The limits of the two by
+    themselves, held against each other, would ask for more than 95 % of certainty.
+    """
     rule, title = f"coverage_{space}", f"Real test images have synthetic ones close by ({space})"
     result = _part(_part(_part(_part(fidelity, "spaces"), space), "all"), "coverage")
     if result is None:
         return _missing(rule, title, f"coverage in the space {space}", "synthoma evaluate")
     if result.get("kind") == "withheld":
         return _withheld(rule, title, result)
-    interval, floor = _interval(result), _interval(_part(result, "floor"))
-    if interval is None or floor is None or floor[2] <= 0:
-        return _unusable(rule, title, "Coverage or its floor has no usable number.", {})
-    short = (floor[0] - interval[0], floor[1] - interval[2], floor[2] - interval[1])
-    verdict = within(*short, (1 - margins.coverage) * floor[2])
-    least = margins.coverage * floor[2]
+    interval, floor, less = _interval(result), _interval(_part(result, "floor")), _interval(_part(result, "less_floor"))
+    if interval is None or floor is None or less is None or floor[0] <= 0:
+        return _unusable(rule, title, "Coverage or its difference from the floor has no usable number.", {})
+    margin = (1 - margins.coverage) * floor[0]
+    verdict = within(-less[0], -less[2], -less[1], margin)
     why = (
         f"Coverage is {_figure(interval[0])} ({_figure(interval[1])} to {_figure(interval[2])}), that of real images "
-        f"{_figure(floor[0])} ({_figure(floor[1])} to {_figure(floor[2])}); {_side(verdict, 'above')} {_figure(least)}, "
-        f"{_share(margins.coverage)} of the latter's upper limit."
+        f"{_figure(floor[0])}. The difference is {_signed(less[0])} ({_signed(less[1])} to {_signed(less[2])}); "
+        f"{_side(verdict, 'above')} {_signed(-margin)}."
     )
-    numbers = {"value": interval[0], "low": interval[1], "high": interval[2], "floor": list(floor), "least": least}
-    return Ruling(rule, title, verdict, why, numbers)
+    if verdict == "not demonstrated" and less[1] > -margin:
+        why = f"{why[:-1]}, but reaches farther than that from its value."
+    numbers = {"value": interval[0], "low": interval[1], "high": interval[2], "floor": list(floor)}
+    return Ruling(rule, title, verdict, why, numbers | {"less_floor": list(less), "margin": margin})
 
 
 def judge_utility(utility: Result | None, margins: GateSection) -> Ruling:

@@ -40,11 +40,24 @@ class Yardstick:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """A value less its floor with the 95 % interval of the difference, both against the same test patients."""
+
+    value: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        _check_interval("difference from the floor", self.value, self.low, self.high)
+
+
+@dataclass(frozen=True)
 class Estimate:
     """A metric's value with its 95 % interval, at the stated numbers of images.
 
     n: {"synthetic", "reference"} images that entered; groups: patients or groups of the reference, the n that counts.
     direction: whether lower or higher values are better; protocol: hash, values under different hashes do not compare.
+    less_floor: the difference from the floor, where it was measured on the same half-samples of the test set.
     """
 
     metric: str
@@ -58,6 +71,7 @@ class Estimate:
     protocol: str
     yardstick: Yardstick | None = None
     caveat: str | None = None
+    less_floor: Difference | None = None
 
     def __post_init__(self) -> None:
         _check_interval(self.metric, self.value, self.low, self.high)
@@ -83,6 +97,9 @@ class Estimate:
         }
         if self.yardstick is not None:
             result["yardstick"] = {"value": self.yardstick.value, "what": self.yardstick.what}
+        if self.less_floor is not None:
+            less = self.less_floor
+            result["less_floor"] = {"value": less.value, "low": less.low, "high": less.high}
         if self.caveat is not None:
             result["caveat"] = self.caveat
         return result

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from synthoma.errors import EvaluationError
-from synthoma.metrics.estimate import Estimate, Floor, Withheld, Yardstick
+from synthoma.metrics.estimate import Difference, Estimate, Floor, Withheld, Yardstick
 from synthoma.metrics.inception_score import inception_score
 from synthoma.metrics.pair import Choice, Pair, Reference
 from synthoma.metrics.prdc import NEIGHBOURS, Prdc
@@ -139,8 +139,8 @@ class _Estimator:
         self.draws = [order[(steps + draw * self.matched) % len(order)] for draw in range(draws)]
         self.reference = Reference(test.features, test.groups)
         self.halves = half_samples(test.group_count, plan.subsamples, plan.seed, "test")
-        # The first half-samples of the test set serve all sets that are compared with it; so does what is known of them.
-        shared = self.halves[: -(-HALF_SAMPLES // len(floors))]
+        # A half-sample of the test set serves the synthetic images and one floor draw; so does what is known of it.
+        shared = self.halves[:HALF_SAMPLES]
         self.choices = [Choice(self.reference, half[test.groups].nonzero().squeeze(1)) for half in shared]
 
     def estimates(self, names: Sequence[str]) -> dict[str, Estimate | Withheld]:
@@ -189,7 +189,10 @@ class _Estimator:
         pair = self._pair(self.synthetic)
         ours = self._measure(names, pair, self.draws, self.plan.subsamples)
         share = -(-self.plan.subsamples // len(self.floors))
-        floors = [self._measure(names, self._pair(floor), None, share, len(self.floors)) for floor in self.floors]
+        floors = [
+            self._measure(names, self._pair(floor), None, share, (number, len(self.floors)))
+            for number, floor in enumerate(self.floors)
+        ]
         yardsticks = self._yardsticks(names)
         result: dict[str, Estimate | Withheld] = {}
         for name in names:
@@ -201,12 +204,32 @@ class _Estimator:
                 free = len(spread) - len(floors)
                 spread = [v * ((len(spread) - 1) / free) ** 0.5 for v in spread]
                 groups = min(groups, free + 1)
+            less = self._less_floor(name, ours, floors, value, groups)
             floor = Floor(value, *_clip(self._metric(name), *interval(value, spread, groups)), draws=len(floors))
             used = len(self.synthetic) if name == "kid" else self.matched
             result[name] = self._build(
-                name, ours.values[name], ours.replicates[name], used, floor, yardsticks.get(name)
+                name, ours.values[name], ours.replicates[name], used, floor, yardsticks.get(name), less
             )
         return result
+
+    def _less_floor(
+        self, name: str, ours: _Measured, floors: Sequence[_Measured], floor: float, groups: int
+    ) -> Difference | None:
+        """The value less the floor. Each replicate of a floor draw has its half of the test set in common with one of the
+        synthetic images, so that what these test patients are like cancels. None for KID (see `kid_above_floor`)."""
+        if self._metric(name).half_samples is None:
+            return None
+        pairs = iter(ours.replicates[name])
+        spread: list[float] = []
+        for one in floors:
+            apart = [value - real for real, value in zip(one.replicates[name], pairs, strict=False)]
+            spread += [value - fmean(apart) for value in apart] if apart else []
+        free = len(spread) - len(floors)
+        if free < 1:
+            return None
+        widened = [value * ((len(spread) - 1) / free) ** 0.5 for value in spread]
+        value = ours.values[name] - floor
+        return Difference(value, *interval(value, widened, min(groups, free + 1)))
 
     def _one_sample(self, name: str) -> Estimate:
         """One-sample: real test images, as many as synthetic ones, give the floor."""
@@ -253,12 +276,19 @@ class _Estimator:
         return Choice(self.reference, self.halves[step][self.test.groups].nonzero().squeeze(1))
 
     def _measure(
-        self, names: Sequence[str], pair: Pair, draws: Sequence[Tensor] | None, repetitions: int, sets: int = 1
+        self,
+        names: Sequence[str],
+        pair: Pair,
+        draws: Sequence[Tensor] | None,
+        repetitions: int,
+        place: tuple[int, int] = (0, 1),
     ) -> _Measured:
         """Values and half-sample replicates of x against the test set.
 
-        draws: rows of x that enter biased metrics. sets: this x is one of so many whose replicates are put together.
+        draws: rows of x that enter biased metrics. place: this x is number (from 0) of so many sets whose replicates are put
+        together; each takes its own half-samples of the test set.
         """
+        number, sets = place
         draws = [pair.left.all.rows] if draws is None else draws
         values: dict[str, float] = {}
         replicates: dict[str, list[float]] = {name: [] for name in names}
@@ -273,10 +303,13 @@ class _Estimator:
         values |= {name: fmean(one[name] for one in whole) for name in others}
         lefts = self._halves_of(pair.left.groups, draws, len(halves), "left") if others and len(halves) else []
         for step, rows in enumerate(lefts):
-            due = [name for name in others if step < self._repetitions(name, len(halves), sets)]
-            one = self._by_rows(due, pair, rows, self._half(step)) if due else {}
-            for name in due:
-                replicates[name].append(one[name])
+            due: dict[int, list[str]] = {}
+            for name in others:
+                if step < (own := self._repetitions(name, len(halves), sets)):
+                    due.setdefault((number * own + step) % len(self.halves), []).append(name)
+            for half, some in due.items():
+                for name, value in self._by_rows(some, pair, rows, self._half(half)).items():
+                    replicates[name].append(value)
         return _Measured(values, replicates)
 
     def _halves_of(self, groups: Tensor, draws: Sequence[Tensor], repetitions: int, purpose: str) -> list[Tensor]:
@@ -331,7 +364,14 @@ class _Estimator:
         return {name: values[name] for name in names}
 
     def _build(
-        self, name: str, value: float, replicates: list[float], used: int, floor: Floor, yardstick: Yardstick | None
+        self,
+        name: str,
+        value: float,
+        replicates: list[float],
+        used: int,
+        floor: Floor,
+        yardstick: Yardstick | None,
+        less_floor: Difference | None = None,
     ) -> Estimate:
         metric = self._metric(name)
         groups = self.test.group_count
@@ -347,6 +387,7 @@ class _Estimator:
             protocol=self.plan.protocol,
             yardstick=yardstick,
             caveat=metric.caveat,
+            less_floor=less_floor,
         )
 
 
