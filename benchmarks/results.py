@@ -41,5 +41,5 @@ def commit() -> str | None:
 
 
 def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(HERE), *arguments]
+    command = ["git", "-C", str(HERE.parent), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -164,6 +164,19 @@ def test_the_study_of_a_run_is_written_and_shown(dataset: Dataset, tmp_path: Pat
     command._print_study(result)
 
 
+def test_a_model_without_classes_is_studied_by_class_folders_only(dataset: Dataset, tmp_path: Path) -> None:
+    run = Run(save_model_of(dataset, tmp_path / "run", conditional=False))
+    with pytest.raises(EvaluationError, match=r"makes images without a class.*conditional model .*--synthetic DIR"):
+        study_run(run, dataset, QUICK)
+    for name in dataset.classes:  # as `synthoma generate` of one model a class leaves them, side by side
+        images = 255 - np.asarray(dataset.images[dataset.rows("train")[: 40 + len(name)]])
+        write_generated(tmp_path / "made" / name, images, [None] * len(images))
+    result = study_run(run, dataset, QUICK, synthetic=tmp_path / "made")
+    assert result["synthetic"] == "a folder of images"
+    assert set(result["counts"]["synthetic"]["classes"].values()) == {46}
+    assert {arm["name"] for arm in result["arms"] if "verdict" in arm} >= {"synthetic", "real+synthetic@0.5"}
+
+
 def test_the_command_takes_several_ratios(dataset: Dataset, tmp_path: Path) -> None:
     import typer
 

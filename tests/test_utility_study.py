@@ -13,6 +13,7 @@ from synthoma.draws import StepDraws
 from synthoma.errors import EvaluationError
 from synthoma.evaluation.imagesets import ImageSet, image_set_from_dataset
 from synthoma.evaluation.utility import (
+    Fold,
     Sides,
     UtilitySettings,
     assign_folds,
@@ -23,14 +24,15 @@ from synthoma.evaluation.utility import (
 )
 from synthoma.evaluation.utility.arms import Pool, class_weights, plan_arms
 from synthoma.evaluation.utility.augment import augment_batch, turn_and_shift
-from synthoma.evaluation.utility.study import make_protocol
+from synthoma.evaluation.utility.opening import make_protocol
 from synthoma.evaluation.utility.train import batch_rows, fit_classifier, predict
 from synthoma.metrics.estimate import Withheld
 from utility_fixture import NAMES, sides, textures, with_labels
 
 pytest.importorskip("monai", reason="the extra utility is not installed")
 
-QUICK = UtilitySettings(ratios=(1.0,), seeds=2, updates=4, batch=8, check_every=2, bootstraps=100)
+QUICK = UtilitySettings(ratios=(1.0,), seeds=2, updates=2, batch=8, check_every=2, bootstraps=100)
+ONCE = replace(QUICK, seeds=1)
 LEARNING = replace(QUICK, updates=60, batch=16, check_every=6, learning_rate=3e-3, bootstraps=300)
 
 
@@ -73,11 +75,10 @@ def test_the_same_study_gives_the_same_figures() -> None:
         del result["budget"]["seconds_a_fit"]
         return json.dumps(result)
 
-    one = replace(QUICK, seeds=1)
-    first = study_utility(sides(), textures(24, 4), one)
+    first = study_utility(sides(), textures(24, 4), ONCE)
     torch.manual_seed(99)  # what a caller did to torch's generator does not matter
     state = torch.get_rng_state()
-    assert without_times(study_utility(sides(), textures(24, 4), one)) == without_times(first)
+    assert without_times(study_utility(sides(), textures(24, 4), ONCE)) == without_times(first)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -139,7 +140,7 @@ def test_a_ratio_that_cannot_be_had_is_withheld_and_not_made_smaller() -> None:
 def test_classes_that_are_too_rare_are_withheld_and_the_others_judged() -> None:
     real = Sides(*(textures(n, seed, classes=3) for n, seed in ((36, 1), (36, 2), (60, 3))))
     rare = np.flatnonzero((real.test.labels < 2) | (np.cumsum(real.test.labels == 2) <= 4)).astype(np.int64)
-    result = study_utility(Sides(real.train, real.validation, real.test.take(rare)), textures(36, 4, classes=3), QUICK)
+    result = study_utility(Sides(real.train, real.validation, real.test.take(rare)), textures(36, 4, classes=3), ONCE)
     assert list(result["withheld_classes"]) == ["third"]
     assert "4 test images of 2 patients" in result["withheld_classes"]["third"]
     assert set(result["arms"][0]["classes"]) == set(NAMES)
@@ -170,16 +171,16 @@ def test_minority_classes_are_named_and_told_apart() -> None:
     assert weights.tolist() == pytest.approx([30 / 48, 30 / 12])
 
 
-@pytest.mark.parametrize("size", [(16, 16), (8, 8, 8)])
-def test_the_classifier_learns_in_two_and_three_dimensions(size: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("size", "updates"), [((16, 16), 30), ((8, 8, 8), 60)])
+def test_the_classifier_learns_in_two_and_three_dimensions(size: tuple[int, ...], updates: int) -> None:
     random = np.random.default_rng(0)
     labels = np.arange(40) % 2
     images = random.integers(60, 120, (40, 1, *size)).astype(np.uint8)
     images[labels == 1, :, : size[0] // 2] += 60
     pool, held = (Pool(images[part], labels[part], (0, 255)) for part in (slice(0, 28), slice(28, 40)))
-    fitted = fit_classifier(pool, held, 2, LEARNING, seed=0)
+    fitted = fit_classifier(pool, held, 2, replace(LEARNING, updates=updates), seed=0)
     assert (predict(fitted.network, held).argmax(axis=1) == held.labels).all()
-    assert fitted.best_update in range(6, 61, 6)
+    assert fitted.best_update in range(6, updates + 1, 6)
     assert fitted.validation_loss < 0.3
     quick = [predict(fit_classifier(pool, held, 2, QUICK, seed).network, held) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(quick[0], quick[1])
@@ -240,15 +241,14 @@ def test_folds_keep_patients_together_and_classes_even() -> None:
 
 
 def test_the_generator_of_a_fold_sees_its_training_rows_only() -> None:
-    images = textures(48, 1)
+    images = textures(36, 1)
     asked: list[tuple[set[str], int]] = []
 
-    def make_synthetic(rows: np.ndarray, seed: int) -> ImageSet:
-        asked.append((set(images.groups[rows]), seed))
-        return textures(48, 10 + len(asked))
+    def make_synthetic(fold: Fold, seed: int) -> ImageSet:
+        asked.append((set(images.groups[fold.train]), seed))
+        return textures(36, 10 + len(asked))
 
-    settings = replace(QUICK, updates=2, ratios=(1.0,))
-    result = study_folds(images, make_synthetic, settings, folds=3)
+    result = study_folds(images, make_synthetic, QUICK, folds=3)
     json.dumps(result, allow_nan=False)
     assert [seed for _, seed in asked] == [0, 0, 0, 1, 1, 1]
     everybody = set(images.groups)
@@ -258,6 +258,9 @@ def test_the_generator_of_a_fold_sees_its_training_rows_only() -> None:
     real = result["arms"][0]
     assert len(real["fits"]) == 6
     assert len(real["scores"]["auc"]["per_seed"]) == 2
+    # Images of a repetition's generators are shown to the classifiers of that repetition only.
+    assert result["agreement"]["confusion"]["synthetic"]["images"] == [6 * 18, 6 * 18]
+    assert len(result["agreement"]["all"]["synthetic"]["per_seed"]) == 2
     assert {row.arm for row in forest_rows(result)} >= {"synthetic", "real+synthetic@1"}
 
 
@@ -267,7 +270,6 @@ def test_volumes_and_datasets_of_the_project_go_through(tmp_path: Path) -> None:
     made = real.train.take(np.arange(len(real.train)))
     names = np.array([f"S{i}" for i in range(len(made))])
     synthetic = ImageSet(made.images, made.labels, made.classes, names, "made")
-    settings = replace(QUICK, seeds=1, least_groups=3)
-    result = study_utility(real, synthetic, settings)
+    result = study_utility(real, synthetic, replace(ONCE, least_groups=3))
     assert {row.verdict for row in forest_rows(result)} == {"underpowered"}
     assert all("one seed" in row.why or "alike" in row.why for row in forest_rows(result))

@@ -66,19 +66,24 @@ def write_generated(folder: Path, images: np.ndarray, names: Sequence[str | None
     return folder
 
 
-def save_model_of(dataset: Dataset, run: Path, **of_dataset: Any) -> Path:
-    """A run with an untrained conditional model that says it was trained on `dataset`; `of_dataset` changes what it says."""
+def save_model_of(dataset: Dataset, run: Path, *, conditional: bool = True, **of_dataset: Any) -> Path:
+    """A run with an untrained model that says it was trained on `dataset`; `of_dataset` changes what it says."""
     section = ModelSection(
-        family="cgan", latent=8, generator_widths=[16, 8], discriminator_widths=[8, 16], label_embedding=4
+        family="cgan" if conditional else "dcgan",
+        latent=8,
+        generator_widths=[16, 8],
+        discriminator_widths=[8, 16],
+        label_embedding=4,
     )
-    counts = tuple(dataset.info["counts"]["train"][name] for name in dataset.classes)
-    conditions = Conditions(tuple(dataset.classes), None, counts, (), ())
+    classes = dataset.classes if conditional else []
+    counts = tuple(dataset.info["counts"]["train"][name] for name in classes)
+    conditions = Conditions(tuple(classes), None, counts, (), ())
     space = ImageSpace(dataset.size, dataset.channels, conditions.width)
     built = build_family(section, TrainingSection(seed=0), space, torch.device("cpu"))
     info = {
         "name": "test",
         "networks": section.model_dump(mode="json"),
-        "classes": dataset.classes,
+        "classes": classes,
         "conditions": conditions.to_json(),
         "class_counts": dataset.info["counts"]["train"],
         "channels": dataset.channels,

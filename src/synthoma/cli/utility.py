@@ -2,13 +2,16 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from synthoma.cli.console import ConsoleObserver, console, print_json
 from synthoma.cli.options import Json
+
+if TYPE_CHECKING:
+    from synthoma.evaluation.utility import UtilitySettings
 
 
 class Point(StrEnum):
@@ -46,6 +49,17 @@ def utility(
         typer.Option(help="Synthetic images for each real one, an arm each: --ratios 0.5 1 2, which is the default."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Fits of each arm; one seed allows no verdict.")] = 3,
+    folds: Annotated[
+        int | None,
+        typer.Option(min=3, help="For small sets: so many folds by patient; the generator is trained anew in each."),
+    ] = None,
+    repetitions: Annotated[
+        int, typer.Option(min=1, help="With --folds: times that folds are drawn, each with generators of its own.")
+    ] = 1,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CLASS=SHARE", help="With --folds: train on a share of a class only. May be repeated."),
+    ] = None,
     label: Annotated[
         str | None, typer.Option("--class", help="Class of interest; left out, averages over the classes.")
     ] = None,
@@ -57,12 +71,9 @@ def utility(
 ) -> None:
     """Train one classifier on real, synthetic and mixed images, and test it on real patients whom nobody trained on.
 
-    Example: `synthoma utility runs/skin --ratios 0.5 1 2 --seeds 3`
+    Example: `synthoma utility runs/skin --ratios 0.5 1 2 --seeds 3`, or `synthoma utility runs/nodules --folds 5`
     """
-    from synthoma.dataset import Dataset
-    from synthoma.evaluation.utility import UtilitySettings, study_run
-    from synthoma.run import Run
-    from synthoma.workflow import run_dataset
+    from synthoma.evaluation.utility import UtilitySettings
 
     settings = UtilitySettings(
         ratios=_ratios(ratios, context.args),
@@ -73,9 +84,39 @@ def utility(
         updates=updates,
         device=device,
     )
+    with ConsoleObserver(quiet=as_json) as observer:
+        if folds is None:
+            if repetitions > 1 or keep:
+                raise typer.BadParameter("--repetitions and --keep go with --folds.")
+            result = _study_split(run, settings, observer, dataset, synthetic, selected)
+        else:
+            if dataset or synthetic or selected:
+                raise typer.BadParameter(
+                    "--folds trains generators of its own on the run's own dataset; leave out --dataset, --synthetic and --selected."
+                )
+            result = _study_folds(run, settings, observer, folds, repetitions, _shares(keep or []))
+    if as_json:
+        print_json(result)
+    else:
+        _print_study(result)
+
+
+def _study_split(
+    run: Path,
+    settings: "UtilitySettings",
+    observer: ConsoleObserver,
+    dataset: Path | None,
+    synthetic: Path | None,
+    selected: Path | None,
+) -> dict[str, Any]:
+    from synthoma.dataset import Dataset
+    from synthoma.evaluation.utility import study_run
+    from synthoma.run import Run
+    from synthoma.workflow import run_dataset
+
     opened = Run(run)
-    with ConsoleObserver(quiet=as_json) as observer, opened.locked():
-        result = study_run(
+    with opened.locked():
+        return study_run(
             opened,
             run_dataset(opened) if dataset is None else Dataset.open(dataset),
             settings,
@@ -83,10 +124,32 @@ def utility(
             selected=selected,
             progress=lambda done, total: observer.progress("Training classifiers", done, total),
         )
-    if as_json:
-        print_json(result)
-    else:
-        _print_study(result)
+
+
+def _study_folds(
+    run: Path,
+    settings: "UtilitySettings",
+    observer: ConsoleObserver,
+    folds: int,
+    repetitions: int,
+    kept: dict[str, float],
+) -> dict[str, Any]:
+    from synthoma.experiments.utility_folds import study_run_folds
+    from synthoma.run import Run
+
+    return study_run_folds(Run(run), settings, observer, folds=folds, repetitions=repetitions, kept=kept)
+
+
+def _shares(texts: list[str]) -> dict[str, float]:
+    """CLASS=SHARE of each text."""
+    shares = {}
+    for text in texts:
+        name, _, share = text.rpartition("=")
+        try:
+            shares[name] = float(share)
+        except ValueError:
+            raise typer.BadParameter(f"--keep takes CLASS=SHARE, such as malignant=0.33, not '{text}'.") from None
+    return shares
 
 
 def select(
@@ -182,8 +245,26 @@ def _print_study(result: dict[str, Any]) -> None:
             cells += [f"{row.difference:+.3f}", f"{row.low:+.3f} to {row.high:+.3f}", row.verdict]
         table.add_row(arm["title"], *cells)
     console.print(table)
+    _print_agreement(result["agreement"])
     for name, reason in result["withheld_classes"].items():
         console.print(f"Class {name} is not judged: {reason}.", soft_wrap=True)
     console.print(
         f"Protocol {result['protocol']['hash']}: compare only with figures of the same protocol.", soft_wrap=True
     )
+
+
+def _print_agreement(agreement: dict[str, Any]) -> None:
+    """How often a classifier of real images sees the class that was asked for, beside the same for real test images."""
+    table = Table(title="Taken for their class by classifiers of real images", title_justify="left")
+    for column in ("class", "synthetic", "95 % interval", "real test images", "95 % interval"):
+        table.add_column(column)
+    for name, pair in {"all (mean of classes)": agreement["all"], **agreement["classes"]}.items():
+        cells = []
+        for which in ("synthetic", "real"):
+            one = pair[which]
+            if one["kind"] == "withheld":
+                cells += ["withheld", one["reason"]]
+            else:
+                cells += [f"{one['value']:.3f}", f"{one['low']:.3f} to {one['high']:.3f}"]
+        table.add_row(name, *cells)
+    console.print(table)

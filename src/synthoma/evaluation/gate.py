@@ -17,7 +17,7 @@ from synthoma.recipe import content_hash
 from synthoma.run import Run, file_sha256, read_json, write_json
 
 SCHEMA = 1
-VERSION = 1  # raised when a rule changes
+VERSION = 2  # raised when a rule changes
 GATE, RELEASE = "gate.json", "release.json"
 STUDIES = {"privacy": "synthoma audit", "fidelity": "synthoma evaluate", "utility": "synthoma utility"}
 # What the protocol of a study says of the data, and the part of the dataset that it must be.
@@ -98,7 +98,7 @@ def decide(run: Run, margins: GateSection, override: str | None = None) -> Decis
     model = sealed_model(run)
     evidence = {name: one for name in STUDIES if (one := read_evidence(run, name, model)) is not None}
     privacy, fidelity, utility = (evidence[name].result if name in evidence else None for name in STUDIES)
-    rulings = judge_all(privacy, fidelity, utility, model.get("dataset") or {}, margins)
+    rulings = judge_all(privacy, fidelity, utility, model.get("dataset") or {}, margins, bool(model.get("classes")))
     passed = all(one.verdict == "passed" for one in rulings)
     decision = Decision(tuple(rulings), margins, model, evidence, None if passed else kept)
     # An earlier release is withdrawn first: a kill between two writes must not leave it standing.

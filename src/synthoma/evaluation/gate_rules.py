@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from synthoma.evaluation.origins import FOLDED, FOLDER, GENERATED
 from synthoma.gate_settings import GateSection
 
 Verdict = Literal["passed", "failed", "not demonstrated"]
@@ -42,16 +43,21 @@ class Ruling:
 
 
 def judge_all(
-    privacy: Result | None, fidelity: Result | None, utility: Result | None, data: Result, margins: GateSection
+    privacy: Result | None,
+    fidelity: Result | None,
+    utility: Result | None,
+    data: Result,
+    margins: GateSection,
+    classes: bool = True,
 ) -> list[Ruling]:
     """All rulings. The results are those of privacy.json, fidelity.json and utility.json, None where there is none;
-    data: `dataset` of model.json."""
+    data: `dataset` of model.json; classes: whether the model has any."""
     return [
         judge_copies(privacy, margins),
         *(judge_attack(privacy, name, margins) for name in ATTACKS),
         *(judge_kid(fidelity, space, margins) for space in margins.spaces),
         *(judge_coverage(fidelity, space, margins) for space in margins.spaces),
-        judge_utility(utility, margins),
+        judge_utility(utility, margins, classes),
         judge_licence(data),
     ]
 
@@ -172,12 +178,19 @@ def judge_coverage(fidelity: Result | None, space: str, margins: GateSection) ->
     return Ruling(rule, title, verdict, why, numbers | {"less_floor": list(less), "margin": margin})
 
 
-def judge_utility(utility: Result | None, margins: GateSection) -> Ruling:
+def judge_utility(utility: Result | None, margins: GateSection, classes: bool = True) -> Ruling:
     """The lower limit of what adding synthetic images changes of the AUC is above minus the margin.
 
-    One arm counts, named in the recipe: the best of several would pass more easily the more are tried.
+    One arm counts, named in the recipe: the best of several would pass more easily the more are tried. A study by folds
+    counts too, and the ruling says so: its generators are not this one, but were trained by the same recipe on less.
     """
     rule, title = "utility", "Adding the images to real ones does no harm to a classifier"
+    if not classes and (utility is None or utility.get("synthetic") != FOLDER):
+        why = (
+            "The model has no classes, so no classifier can be trained on its images; a conditional model (model.conditions: "
+            "[class]) can be judged."
+        )
+        return _unusable(rule, title, why, {})
     if utility is None:
         return _missing(rule, title, "the utility study", "synthoma utility")
     name = f"real+synthetic@{margins.utility_ratio:g}"
@@ -185,7 +198,7 @@ def judge_utility(utility: Result | None, margins: GateSection) -> Ruling:
     if arm is None:
         reason = str(utility.get("withheld") or f"the study has no arm {name}")
         return _unusable(rule, title, f"{reason[:1].upper()}{reason[1:].rstrip('.')}.", {})
-    if utility.get("synthetic") != "generated for the study":
+    if utility.get("synthetic") not in (GENERATED, FOLDED):
         why = "The study was made with a folder of images, and nothing shows that this model made them."
         return _unusable(rule, title, why, {})
     result = arm if arm.get("kind") == "withheld" else _part(_part(arm, "change"), "auc")
@@ -205,6 +218,8 @@ def judge_utility(utility: Result | None, margins: GateSection) -> Ruling:
     )
     if verdict == "not demonstrated" and low > -margins.utility:
         why = f"{why[:-1]}, but reaches farther than that from its value."
+    if utility["synthetic"] == FOLDED:
+        why += f" Measured with {len(utility.get('generators', ()))} generators that the same recipe trained anew in folds, not with this one."
     return Ruling(
         rule, title, verdict, why, {"value": value, "low": low, "high": high, "margin": margins.utility, "arm": name}
     )

@@ -143,5 +143,9 @@ def _utility(evidence: Evidence) -> str | None:
         title = f"{forest.title} ({forest.note})" if forest.note else forest.title
         rows = [(text(line.title), line.change or "withheld", line.verdict, text(line.why)) for line in forest.lines]
         parts += [f"### {text(title)}", table(("Against real alone", "Change (95 %)", "Verdict", "Why"), rows)]
+    if view.agreement is not None:
+        shown = [(text(name), text(synthetic), text(real)) for name, synthetic, real in view.agreement.rows]
+        parts += ["### Do synthetic images show their class?", text(view.agreement.sentence)]
+        parts += [table(("Taken for their class (95 %)", "Synthetic images", "Real test images"), shown)]
     parts += [text(note) for note in view.notes]
     return "## Utility\n\n" + "\n\n".join(parts)

@@ -42,8 +42,27 @@ class Forest:
 
 
 @dataclass(frozen=True)
+class Confusion:
+    """Rows: (class, number of images, share taken for each class). columns: classes."""
+
+    title: str
+    columns: list[str]
+    rows: list[tuple[str, str, list[str]]]
+
+
+@dataclass(frozen=True)
+class AgreementView:
+    """rows: (class, synthetic, real test images), each with its interval; confusions: synthetic, then real."""
+
+    sentence: str
+    rows: list[tuple[str, str, str]]
+    confusions: list[Confusion]
+
+
+@dataclass(frozen=True)
 class UtilityView:
-    """forests: over all classes, then one a class, minorities first; columns, scores: (arm, cells) of the scores."""
+    """forests: over all classes, then one a class, minorities first; columns, scores: (arm, cells) of the scores;
+    agreement: None in results of earlier versions."""
 
     withheld: str | None
     sentence: str
@@ -52,6 +71,7 @@ class UtilityView:
     scores: list[tuple[str, list[str]]]
     notes: list[str]
     protocol: str
+    agreement: AgreementView | None
 
 
 def utility_view(result: Mapping[str, Any] | None) -> UtilityView | None:
@@ -69,22 +89,71 @@ def utility_view(result: Mapping[str, Any] | None) -> UtilityView | None:
         for name in judged:
             note = "a minority class" if name in minority else ""
             parts.append(_forest(result, name, margin, f"Change of AUC, {words.spoken(name)} against the rest", note))
-    counts = result["counts"]
-    sentence = (
-        f"One classifier ({result['protocol']['classifier'].get('network', 'the same in every arm')}) with the same number of updates in each arm, "
-        f"{words.plural(len(result['seeds']), 'seed')}; tested on {words.plural(counts['test']['images'], 'real image')} of "
-        f"{words.plural(counts['test']['groups'], 'patient or group', 'patients or groups')} whom neither it nor the generator "
-        "was trained on."
-    )
     return UtilityView(
         result.get("withheld"),
-        sentence,
+        _sentence(result),
         [one for one in parts if one.lines],
         list(SCORES.values()),
         [] if result.get("withheld") else [(str(arm["title"]), _cells(arm)) for arm in result["arms"]],
         notes,
         str(result["protocol"]["hash"]),
+        _agreement(result),
     )
+
+
+def _sentence(result: Mapping[str, Any]) -> str:
+    """What was trained and tested, in one split or in folds."""
+    network = result["protocol"]["classifier"].get("network", "the same in every arm")
+    folds = result["protocol"].get("folds")
+    tested = result["counts"]["real" if folds else "test"]
+    people = words.plural(tested["groups"], "patient or group", "patients or groups")
+    if not folds:
+        return (
+            f"One classifier ({network}) with the same number of updates in each arm, {words.plural(len(result['seeds']), 'seed')}; "
+            f"tested on {words.plural(tested['images'], 'real image')} of {people} whom neither it nor the generator was trained on."
+        )
+    times = words.plural(folds["repetitions"], "time")
+    kept = "".join(
+        f" Of the training images of class {words.spoken(name)} {words.fixed(100 * share, 0)} % were kept, an imbalance made on purpose."
+        for name, share in folds["kept"].items()
+    )
+    return (
+        f"In {folds['folds']} folds, drawn {times}: in each a generator was trained anew by the recipe of this run, and "
+        f"classifiers ({network}) with the same number of updates in each arm. Tested on {words.plural(tested['images'], 'real image')} "
+        f"of {people}, each in the fold whose generator and classifiers were not trained on it. The generator of this run itself was "
+        f"not tested.{kept}"
+    )
+
+
+def _agreement(result: Mapping[str, Any]) -> AgreementView | None:
+    found = result.get("agreement")
+    if not found:
+        return None
+    pairs = {"mean of the classes": found["all"], **found["classes"]}
+    rows = [(words.spoken(name), _cell(pair["synthetic"]), _cell(pair["real"])) for name, pair in pairs.items()]
+    titles = {"synthetic": "Synthetic images", "real": "Real test images, the ceiling"}
+    confusions = [
+        Confusion(
+            title,
+            [words.spoken(name) for name in result["classes"]],
+            [
+                (words.spoken(name), f"{count}", [words.fixed(share, 2) for share in shares or []])
+                for name, count, shares in zip(
+                    result["classes"],
+                    found["confusion"][which]["images"],
+                    found["confusion"][which]["shares"],
+                    strict=True,
+                )
+            ],
+        )
+        for which, title in titles.items()
+    ]
+    sentence = (
+        "Classifiers that were trained on real images only are asked which class a synthetic image shows. The share that they take for "
+        "the class that was asked for stands beside the share of real test images that they get right, which is all that can be expected. "
+        "It does not see a lack of diversity."
+    )
+    return AgreementView(sentence, rows, confusions)
 
 
 def _judged(result: Mapping[str, Any]) -> list[str]:
@@ -118,15 +187,14 @@ def _cells(arm: Mapping[str, Any]) -> list[str]:
     """Scores of an arm, each with its interval."""
     if arm.get("kind") == "withheld":
         return [f"withheld: {arm['reason']}", *[""] * (len(SCORES) - 1)]
-    cells = []
-    for name in SCORES:
-        score = arm["scores"][name]
-        cells.append(
-            f"withheld: {score['reason']}"
-            if score["kind"] == "withheld"
-            else f"{words.fixed(score['value'], 3)} ({words.fixed(score['low'], 3)} – {words.fixed(score['high'], 3)})"
-        )
-    return cells
+    return [_cell(arm["scores"][name]) for name in SCORES]
+
+
+def _cell(score: Mapping[str, Any]) -> str:
+    """A figure with its interval, or why there is none."""
+    if score["kind"] == "withheld":
+        return f"withheld: {score['reason']}"
+    return f"{words.fixed(score['value'], 3)} ({words.fixed(score['low'], 3)} – {words.fixed(score['high'], 3)})"
 
 
 def _signed(value: float) -> str:

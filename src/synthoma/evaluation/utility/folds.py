@@ -4,8 +4,9 @@ A generator that has seen a patient of the test fold would carry that patient in
 So nothing is shared between folds: `make_synthetic` is called with the training rows of each and sees no others.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,27 +14,18 @@ import torch
 from numpy.typing import NDArray
 
 from synthoma.draws import Draws
-from synthoma.errors import EvaluationError
+from synthoma.errors import EvaluationError, nearest_name_hint
 from synthoma.evaluation.imagesets import ImageSet, pixel_hash
-from synthoma.evaluation.utility.arms import Arm, plan_arms, relabel
-from synthoma.evaluation.utility.refusals import CHECKS, withhold_classes, withhold_study
-from synthoma.evaluation.utility.results import Outcomes, summarise
-from synthoma.evaluation.utility.scores import Judged
+from synthoma.evaluation.utility.agreement import UNASKED, Answers, looked_at
+from synthoma.evaluation.utility.arms import REAL, Arm, plan_arms, relabel
+from synthoma.evaluation.utility.kept import load_fits, save_fits
+from synthoma.evaluation.utility.opening import Opening, Sides, check_sets, open_study, refuse_unknown_class
 from synthoma.evaluation.utility.settings import UtilitySettings
-from synthoma.evaluation.utility.study import (
-    SCHEMA,
-    Fits,
-    Sides,
-    check_sets,
-    count_images,
-    fit_arms,
-    make_protocol,
-)
+from synthoma.evaluation.utility.study import Fits, Progress, fit_arms, numbered
 from synthoma.metrics.estimate import Withheld
-from synthoma.networks.classifiers import describe_classifier
+from synthoma.recipe import content_hash
 
 Rows = NDArray[np.int64]
-MakeSynthetic = Callable[[Rows, int], ImageSet]
 
 
 @dataclass(frozen=True)
@@ -45,6 +37,11 @@ class Fold:
     train: Rows
     validation: Rows
     test: Rows
+
+    @property
+    def name(self) -> str:
+        """A name for files."""
+        return f"repetition{self.repetition}-fold{self.number}"
 
 
 def assign_folds(images: ImageSet, folds: int, repetitions: int, seed: int) -> NDArray[np.int64]:
@@ -90,6 +87,9 @@ def iterate_folds(assigned: NDArray[np.int64]) -> Iterator[Fold]:
             )
 
 
+MakeSynthetic = Callable[[Fold, int], ImageSet]
+
+
 def study_folds(
     images: ImageSet,
     make_synthetic: MakeSynthetic,
@@ -97,57 +97,128 @@ def study_folds(
     *,
     folds: int = 5,
     repetitions: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    kept: Mapping[str, float] | None = None,
+    keep: Path | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """`study_utility` by repeated folds: every labelled image is tested once in each repetition.
 
-    images: all real images. make_synthetic(train_rows, seed) trains a generator on these rows of `images` only, and gives
-    its labelled images. Repetitions (None: as many as seeds) take the place of seeds: each has its own folds, and its own
-    seed for the generator and the classifier. `progress(done, total)` counts folds. AUC compares images of one fold only.
+    images: all real images. make_synthetic(fold, seed) trains a generator on the fold's training rows of the labelled
+    `images` only, and gives its labelled images. One repetition has `settings.seeds` classifiers of each arm in every
+    fold. Of several (None: as many as seeds) each takes the place of a seed: it has its own folds, and its own seed for
+    the generator and the classifier, so that the chance in training the generator is in the interval too.
+    kept: class -> share of its training images that a fold keeps, for generator and classifiers alike: an imbalance made
+    on purpose. keep: folder for the fits of folds that are done. `progress(done, total)` counts fits. AUC compares
+    images of one fold only.
     """
     images = relabel(images, images.classes, "the images")
     repetitions = settings.seeds if repetitions is None else repetitions
     assigned = assign_folds(images, folds, repetitions, settings.seed)
-    withheld = withhold_classes(images, images, settings.least_images, settings.least_groups)
-    judged = [number for number, name in enumerate(images.classes) if name not in withheld]
-    result = _frame(images, settings, withheld, folds, repetitions)
-    reason = withhold_study(images, images, judged)
-    if reason is None and settings.positive in withheld:
-        reason = withheld[settings.positive]
-    if reason is not None:
-        return {**result, "withheld": reason.reason}
-    gathered = _Gathered(assigned, len(images.classes))
-    for fold in iterate_folds(assigned):
-        seed = settings.seed + fold.repetition
+    kept = kept or {}
+    opening = open_folds(images, settings, folds, repetitions, kept)
+    if opening.reason is not None:
+        return opening.withheld()
+    if repetitions == 1:
+        blocks = np.repeat(assigned, settings.seeds, axis=0)
+    else:
+        blocks, settings = assigned, replace(settings, seeds=1)
+    gathered, training = _Gathered(blocks, len(images.classes)), np.zeros(len(images.classes), dtype=np.int64)
+    for number, fold in enumerate(iterate_folds(assigned)):
+        fold = thin_fold(fold, images, kept, settings.seed)
+        one = replace(settings, seed=settings.seed + fold.repetition)
         real = Sides(images.take(fold.train), images.take(fold.validation), images.take(fold.test))
-        made = make_synthetic(fold.train, seed)
-        real, made, _ = check_sets(real, made, None, settings)
-        arms = plan_arms(real.train, made, None, settings.ratios, seed)
-        one = UtilitySettings(**{**settings.__dict__, "seed": seed, "seeds": 1})
-        gathered.add(fold, arms, fit_arms(arms, real, one))
-        if progress:
-            progress(fold.repetition * folds + fold.number + 1, repetitions * folds)
-    positive = None if settings.positive is None else images.classes.index(settings.positive)
-    outcomes = Outcomes(
-        Judged(images.labels, images.classes, judged, positive, assigned),
-        images.groups,
-        gathered.complete(),
-        np.bincount(images.labels, minlength=len(images.classes)),
+        real, made, _ = check_sets(real, make_synthetic(fold, one.seed), None, one)
+        arms, shown = plan_arms(real.train, made, None, one.ratios, one.seed), looked_at(made)
+        training += np.bincount(real.train.labels, minlength=len(training))
+        tell = None if progress is None else _among(progress, number, repetitions * folds)
+        gathered.add(fold, arms, _fit_fold(fold, arms, real, shown, one, keep, tell), shown)
+    return opening.conclude(
+        gathered.arms(), gathered.complete(), gathered.records, gathered.answers(), training, blocks
     )
-    return {**result, **summarise(gathered.arms(), outcomes, gathered.records, settings)}
+
+
+def thin_fold(fold: Fold, images: ImageSet, kept: Mapping[str, float], seed: int) -> Fold:
+    """The fold with a share of the training images of some classes only, at least one; which ones is a draw of (seed, content)."""
+    left_out = []
+    for name, share in kept.items():
+        rows = fold.train[np.isin(fold.train, images.rows_of(name))]
+        chance = Draws(seed, "utility imbalance").uniform(fold.repetition, torch.arange(len(rows))).numpy()
+        by_content = np.argsort(np.array([pixel_hash(images.images[row][None]) for row in rows]), kind="stable")
+        order = rows[by_content[np.argsort(chance, kind="stable")]]
+        left_out += order[max(1, round(share * len(rows))) :].tolist()
+    return replace(fold, train=fold.train[~np.isin(fold.train, left_out)])
+
+
+def open_folds(
+    images: ImageSet, settings: UtilitySettings, folds: int, repetitions: int, kept: Mapping[str, float]
+) -> Opening:
+    """What is known before the first fold. images: all of them, with a class each."""
+    refuse_unknown_class(settings, images.classes)
+    for name, share in kept.items():
+        if name not in images.classes or not 0 < share <= 1:
+            raise EvaluationError(
+                f"the share {share:g} of class '{name}' cannot be kept{nearest_name_hint(name, images.classes) or '.'} Shares lie "
+                f"above 0 and up to 1; classes are {', '.join(images.classes)}."
+            )
+    generator = "the chance in training it is in the interval" if repetitions > 1 else "trained once in each fold"
+    times = "" if repetitions == 1 else f"{repetitions} repetitions of "
+    design = f"{times}{folds} folds by patient or group, the generator trained anew in each"
+    return open_study(
+        Sides(images, images, images),
+        {"real": images},
+        settings,
+        settings.seeds if repetitions == 1 else repetitions,
+        design,
+        folds={"folds": folds, "repetitions": repetitions, "generator": generator, "kept": dict(kept)},
+    )
+
+
+def _among(progress: Progress, number: int, count: int) -> Progress:
+    """Progress within fold `number` of `count`, told as progress of all of them."""
+    return lambda done, total: progress(number * total + done, count * total)
+
+
+def _fit_fold(
+    fold: Fold,
+    arms: list[Arm],
+    real: Sides,
+    shown: ImageSet,
+    settings: UtilitySettings,
+    keep: Path | None,
+    progress: Progress | None,
+) -> dict[str, Fits]:
+    """The fits of a fold; those on disk, where they were made of the same images with the same settings."""
+    if keep is None:
+        return fit_arms(arms, real, shown, settings, progress)
+    pools = [
+        [arm.name, pixel_hash(arm.pool.images), arm.pool.labels.tolist()]
+        for arm in arms
+        if not isinstance(arm.pool, Withheld)
+    ]
+    held = [[side.content, side.labels.tolist()] for side in (real.validation, real.test)]
+    key, file = content_hash([settings.protocol(), pools, held]), keep / f"{fold.name}.json"
+    fits = load_fits(file, key)
+    if fits is None:
+        fits = fit_arms(arms, real, shown, settings, progress)
+        save_fits(file, key, fits)
+    return fits
 
 
 class _Gathered:
-    """Predictions of all folds, put together to one a repetition; an arm that one fold withholds is withheld."""
+    """Predictions of all folds, put together to one a column (a seed of one repetition, else a repetition); an arm that one
+    fold withholds is withheld. blocks [columns, n]: fold of each image."""
 
-    def __init__(self, assigned: NDArray[np.int64], classes: int) -> None:
-        self.shape = (*assigned.shape, classes)
+    def __init__(self, blocks: NDArray[np.int64], classes: int) -> None:
+        self.shape = (*blocks.shape, classes)
         self.planned: dict[str, Arm] = {}
         self.reasons: dict[str, Withheld] = {}
         self.values: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
         self.records: dict[str, list[dict[str, Any]]] = {}
+        self.labels: list[NDArray[np.int64]] = []
+        self.said: list[NDArray[np.int64]] = []
 
-    def add(self, fold: Fold, arms: list[Arm], fits: dict[str, Fits]) -> None:
+    def add(self, fold: Fold, arms: list[Arm], fits: dict[str, Fits], shown: ImageSet) -> None:
+        """Predictions of a fold; shown: the synthetic images that the classifiers of its real arm were asked about."""
         for arm in arms:
             self.planned.setdefault(arm.name, arm)
             if isinstance(arm.pool, Withheld):
@@ -156,10 +227,22 @@ class _Gathered:
             probabilities, thresholds = self.values.setdefault(
                 arm.name, (np.full(self.shape, np.nan), np.full(self.shape, np.nan))
             )
-            probabilities[fold.repetition, fold.test] = fits[arm.name].probabilities[0]
-            thresholds[fold.repetition, fold.test] = fits[arm.name].thresholds[0]
-            record = {"repetition": fold.repetition, "fold": fold.number, **fits[arm.name].records[0]}
-            self.records.setdefault(arm.name, []).append(record)
+            for place, record in enumerate(fits[arm.name].records):
+                column = fold.repetition + place
+                probabilities[column, fold.test] = fits[arm.name].probabilities[place]
+                thresholds[column, fold.test] = fits[arm.name].thresholds[place]
+                told = {"repetition": fold.repetition, "fold": fold.number, **record}
+                self.records.setdefault(arm.name, []).append(told)
+        said = np.full((self.shape[0], len(shown)), UNASKED, dtype=np.int64)
+        for place, one in enumerate(fits[REAL].on_synthetic):
+            said[fold.repetition + place] = one
+        self.labels.append(shown.labels)
+        self.said.append(said)
+
+    def answers(self) -> Answers:
+        """What the real arm's classifiers of each fold said of the images of its own generator."""
+        labels = np.concatenate(self.labels)
+        return Answers(labels, np.concatenate(self.said, axis=1), numbered(len(labels)))
 
     def arms(self) -> list[Arm]:
         """The arms of the first fold; withheld where any fold withheld them."""
@@ -182,29 +265,3 @@ def _by_content(images: ImageSet, number: NDArray[np.int64]) -> NDArray[np.int64
     ranks = np.empty(len(firsts), dtype=np.int64)
     ranks[sorted(firsts, key=lambda group: firsts[group])] = np.arange(len(firsts))
     return ranks
-
-
-def _frame(
-    images: ImageSet, settings: UtilitySettings, withheld: dict[str, Withheld], folds: int, repetitions: int
-) -> dict[str, Any]:
-    channels, *size = images.shape
-    classifier = describe_classifier(channels, tuple(size), len(images.classes))
-    protocol = make_protocol(
-        Sides(images, images, images), settings, {**classifier, "folds": folds, "repetitions": repetitions}
-    )
-    return {
-        "schema": SCHEMA,
-        "design": f"{repetitions} repetitions of {folds} folds by patient or group, the generator trained anew in each",
-        "protocol": protocol,
-        "classes": list(images.classes),
-        "class_of_interest": settings.positive,
-        "counts": {"real": count_images(images)},
-        "seeds": list(range(settings.seed, settings.seed + repetitions)),
-        "budget": {
-            "gflop_forward": classifier["gflop_forward"],
-            "updates_a_fit": settings.updates,
-            "batch": settings.batch,
-        },
-        "checked": list(CHECKS[:2]),
-        "withheld_classes": {name: reason.reason for name, reason in withheld.items()},
-    }

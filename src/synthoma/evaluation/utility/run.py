@@ -5,19 +5,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synthoma.dataset import Dataset
 from synthoma.errors import EvaluationError
 from synthoma.evaluation.folders import read_folder
-from synthoma.evaluation.imagesets import ImageSet, image_set_from_dataset
+from synthoma.evaluation.imagesets import ImageSet, image_set_from_dataset, image_set_of_generated
+from synthoma.evaluation.origins import FOLDER, GENERATED
+from synthoma.evaluation.utility.opening import Sides
 from synthoma.evaluation.utility.refusals import CHECKS, refuse_generated_source, refuse_other_data
 from synthoma.evaluation.utility.settings import UtilitySettings
-from synthoma.evaluation.utility.study import Sides, study_utility
+from synthoma.evaluation.utility.study import study_utility
 from synthoma.model import Model
 from synthoma.recipe import content_hash
 from synthoma.run import Run, read_json, write_json
 
 FILE = "utility.json"
+NO_LABELS = "has no classes: there is nothing that a classifier could tell apart. Prepare labelled images."
+NO_CLASSES = (
+    "this model makes images without a class, and a classifier needs classes: nothing can be said of its utility. Train a "
+    "conditional model (model.conditions: [class]) on the same dataset. Or give images whose class is known, in a folder "
+    "of each class, with --synthetic DIR; generators of one class each must have been trained on training patients of this dataset only."
+)
 
 
 def study_run(
@@ -41,30 +50,29 @@ def study_run(
     refuse_generated_source(dataset)
     real = Sides(*(image_set_from_dataset(dataset, split) for split in ("train", "val", "test")))
     if not dataset.classes:
-        raise EvaluationError(f"{dataset.path} has no classes: there is nothing that a classifier could tell apart.")
+        raise EvaluationError(f"{dataset.path} {NO_LABELS}")
     made = (
-        make_labelled(Model.load(run.model, settings.device), dataset, settings)
+        make_labelled(Model.load(run.model, settings.device), real.train.labels, dataset, settings)
         if synthetic is None
         else read_folder(synthetic)
     )
     chosen = None if selected is None else read_folder(selected)
     result = study_utility(real, made, settings, selected=chosen, progress=progress)
-    origin = "generated for the study" if synthetic is None else "a folder of images"
+    origin = GENERATED if synthetic is None else FOLDER
     result |= {"model_hash": info["model_hash"], "synthetic": origin, "checked": list(CHECKS)}
     write_json(run.evaluation / FILE, result)
     return result
 
 
-def make_labelled(model: Model, dataset: Dataset, settings: UtilitySettings) -> ImageSet:
-    """As many images of each class as the highest ratio needs, and at least one for each real training image."""
+def make_labelled(model: Model, training: NDArray[np.int64], dataset: Dataset, settings: UtilitySettings) -> ImageSet:
+    """As many images of each class as the highest ratio needs, and at least one for each real training image.
+
+    training: class indices of the real training images, into the classes of `dataset`; -1 where there is none.
+    """
     if not model.classes:
-        raise EvaluationError(
-            "this model makes images without a class, and a classifier needs classes. Train a conditional model, or "
-            "give images whose class is known with --synthetic DIR."
-        )
-    train = dataset.rows("train")
+        raise EvaluationError(NO_CLASSES)
     ratio = max((1.0, *settings.ratios))
-    counts = np.bincount(dataset.labels[train][dataset.labels[train] >= 0], minlength=len(dataset.classes))
+    counts = np.bincount(training[training >= 0], minlength=len(dataset.classes))
     names = [
         name
         for name, n in zip(dataset.classes, counts, strict=True)
@@ -72,12 +80,5 @@ def make_labelled(model: Model, dataset: Dataset, settings: UtilitySettings) -> 
     ]
     samples = model.generate(len(names), names, seed=settings.seed)
     labels = np.array([dataset.classes.index(name) for name in names], dtype=np.int64)
-    window = dataset.info["encoding"].get("window")
-    return ImageSet(
-        samples.images,
-        labels,
-        dataset.classes,
-        np.array([f"S{i}" for i in range(len(names))]),
-        content_hash([model.hash, settings.seed, names]),
-        None if window is None else (float(window[0]), float(window[1])),
-    )
+    content = content_hash([model.hash, settings.seed, names])
+    return image_set_of_generated(samples.images, labels, dataset, content)
