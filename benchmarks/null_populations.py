@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from scipy import stats
@@ -29,6 +30,14 @@ from synthoma.transforms.degrade import gaussian_blur
 from synthoma.workflow import prepare_dataset
 
 SIZE = 32  # px
+# skin9 knows no patients. These pictures were called copies of each other in the null study, and are two photographs of one lesion (looked at: the same
+# hairs, marks and outlines), so neither may pose while the other is trained on.
+SAME_LESION = (
+    ("ISIC_0031429", "ISIC_0032247"),
+    ("ISIC_0028123", "ISIC_0025312"),
+    ("ISIC_0029248", "ISIC_0030442"),
+    ("ISIC_0029638", "ISIC_0025577"),
+)
 REAL: dict[str, dict[str, Any]] = {  # how the images are fitted into the square, as the shipped recipes do
     "lung_histology": {"fit": "crop"},
     "pap_smear": {"fit": "pad", "fill": "edge"},
@@ -119,7 +128,20 @@ def open_population(name: str, data: Path | None, work: Path) -> Population:
             raise SystemExit("--data or $SYNTHOMA_DATA names the folder with the real images.")
         prepare_dataset(_recipe(name), data / name, folder, _Silent(), workers=1)
     dataset = Dataset.open(folder)
-    return Population(name, image_set_from_rows(dataset, np.arange(len(dataset), dtype=np.int64), dataset.content_hash))
+    images = image_set_from_rows(dataset, np.arange(len(dataset), dtype=np.int64), dataset.content_hash)
+    return Population(name, join_lesions(images, folder) if name == "skin9" else images)
+
+
+def join_lesions(images: ImageSet, folder: Path) -> ImageSet:
+    """The set with `SAME_LESION` as one patient each; `folder`: the dataset, whose private links tell rows by file."""
+    keys = pq.read_table(folder / "records.parquet").column("key").to_pylist()
+    links = pq.read_table(folder / "private" / "links.parquet")
+    files = dict(zip(links.column("key").to_pylist(), links.column("file").to_pylist(), strict=True))
+    rows = {Path(files[key]).stem: row for row, key in enumerate(keys)}
+    groups = images.groups.copy()
+    for first, second in SAME_LESION:
+        groups[groups == groups[rows[second]]] = groups[rows[first]]
+    return replace(images, groups=groups)
 
 
 def split_patients(population: Population, random: np.random.Generator, sizes: Sequence[int]) -> list[ImageSet]:

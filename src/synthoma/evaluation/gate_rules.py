@@ -16,6 +16,7 @@ from synthoma.evaluation.origins import FOLDED, FOLDER, GENERATED
 from synthoma.gate_settings import GateSection
 
 Verdict = Literal["passed", "failed", "not demonstrated"]
+_TOO_WIDE = ", but it reaches farther from its value than the margin is wide: too few data to say so."
 Result = Mapping[str, Any]
 # Attacks on what is released. The discriminator is not, so what it gives away is told in the report and not judged here.
 ATTACKS = ("features", "pixels")
@@ -170,10 +171,10 @@ def judge_coverage(fidelity: Result | None, space: str, margins: GateSection) ->
     why = (
         f"Coverage is {_figure(interval[0])} ({_figure(interval[1])} to {_figure(interval[2])}), that of real images "
         f"{_figure(floor[0])}. The difference is {_signed(less[0])} ({_signed(less[1])} to {_signed(less[2])}); "
-        f"{_side(verdict, 'above')} {_signed(-margin)}."
+        f"{_side(verdict, 'above', less[1] > -margin)} {_signed(-margin)}."
     )
     if verdict == "not demonstrated" and less[1] > -margin:
-        why = f"{why[:-1]}, but reaches farther than that from its value."
+        why = f"{why[:-1]}{_TOO_WIDE}"
     numbers = {"value": interval[0], "low": interval[1], "high": interval[2], "floor": list(floor)}
     return Ruling(rule, title, verdict, why, numbers | {"less_floor": list(less), "margin": margin})
 
@@ -214,10 +215,10 @@ def judge_utility(utility: Result | None, margins: GateSection, classes: bool = 
     verdict = within(-value, -high, -low, margins.utility)
     why = (
         f"Change of AUC {_signed(value)} ({_signed(low)} to {_signed(high)}) in the arm {name}; "
-        f"{_side(verdict, 'above')} {_signed(-margins.utility)}."
+        f"{_side(verdict, 'above', low > -margins.utility)} {_signed(-margins.utility)}."
     )
     if verdict == "not demonstrated" and low > -margins.utility:
-        why = f"{why[:-1]}, but reaches farther than that from its value."
+        why = f"{why[:-1]}{_TOO_WIDE}"
     if utility["synthetic"] == FOLDED:
         why += f" Measured with {len(utility.get('generators', ()))} generators that the same recipe trained anew in folds, not with this one."
     return Ruling(
@@ -250,14 +251,17 @@ def _ruled(
 ) -> Ruling:
     value, low, high = interval
     verdict = within(value, low, high, margin)
-    why = f"{what} is {_figure(value)} ({_figure(low)} to {_figure(high)}); {_side(verdict)} {_figure(margin)}."
+    side = _side(verdict, inside=high < margin)
+    why = f"{what} is {_figure(value)} ({_figure(low)} to {_figure(high)}); {side} {_figure(margin)}."
     if verdict == "not demonstrated" and high < margin:
-        why = f"{why[:-1]}, but reaches farther than that from its value."
+        why = f"{why[:-1]}{_TOO_WIDE}"
     return Ruling(rule, title, verdict, why, {"value": value, "low": low, "high": high, "margin": margin, **more})
 
 
-def _side(verdict: Verdict, good: str = "below") -> str:
-    """How the interval lies to the limit whose number follows; good: the side that passes."""
+def _side(verdict: Verdict, good: str = "below", inside: bool = False) -> str:
+    """How the interval lies to the limit whose number follows; good: the side that passes; inside: whether all of it is there."""
+    if inside:
+        return f"the whole interval is {good} the limit of"
     other = {"below": "above", "above": "below"}[good]
     return {
         "passed": f"the whole interval is {good} the limit of",

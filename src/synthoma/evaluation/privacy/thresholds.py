@@ -28,7 +28,9 @@ LEAST_IN_TAIL = 10
 LEAST_NEGATIVES = 20
 FALLBACK = 0.99  # similarity of near-duplicates, where there are too few real images to set a threshold by
 MOST = 1 - 1e-4  # what rounding leaves of the similarity of an image and itself, and of its lead
-BEYOND = 0.25  # of the way from the level to the copies made on purpose: real ones are worse than these
+BEYOND = (
+    0.5  # half way from the level to the copies made on purpose: the tail of look-alikes is the less certain of the two
+)
 KEPT = 0.99  # share of the copies made on purpose that the feature space has to confirm
 
 Array = NDArray[Any]
