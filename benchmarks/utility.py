@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--set", choices=SETS, required=True)
     parser.add_argument("--data-root", type=Path, required=True, help="folder with skin9/, pap_smear/, nodules3d/")
     parser.add_argument("--scratch", type=Path, required=True, help="folder for datasets, runs and chosen images")
-    parser.add_argument("--updates", type=int, default=120, help="optimiser updates of each fit")
+    parser.add_argument("--updates", type=int, default=300, help="optimiser updates of each fit")
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     name, scratch = arguments.set, arguments.scratch

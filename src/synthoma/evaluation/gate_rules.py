@@ -271,7 +271,7 @@ def _side(verdict: Verdict, good: str = "below", inside: bool = False) -> str:
 
 
 def _missing(rule: str, title: str, what: str, command: str) -> Ruling:
-    return _unusable(rule, title, f"There is no result of {what}; `{command} RUN` makes it.", {})
+    return _unusable(rule, title, f"There is no result of {what}; {command} RUN makes it.", {})
 
 
 def _withheld(rule: str, title: str, result: Result) -> Ruling:
