@@ -165,8 +165,12 @@ def run_part(name: str, which: str, arguments: argparse.Namespace, until: float)
 
 
 def write_all(work: Path) -> None:
-    """The result file from all lines of today's code; parts and sets with fewer than two are left out."""
-    result: dict[str, Any] = {**header("null_study"), "parts": {}}
+    """The result file from all lines of today's code; parts and sets with fewer than two stay as they were, and say so."""
+    known = read_json(RESULT)["parts"] if RESULT.exists() else {}
+    earlier = {
+        name: {which: {**told, "earlier_code": True} for which, told in sets.items()} for name, sets in known.items()
+    }
+    result: dict[str, Any] = {**header("null_study"), "parts": earlier}
     for name, part in PARTS.items():
         for which in part.sets:
             rows = read_lines(lines_file(work, name, which), part.key)

@@ -33,10 +33,8 @@ def test_recipes_are_valid_and_conditional(name: str) -> None:
     assert recipe.training.init_from is None
 
 
-def test_recipes_of_pictures_have_the_networks_of_the_shipped_one() -> None:
-    shipped = load_recipe("skin-cgan").model
-    for name in ("skin9", "pap_smear"):
-        assert load_recipe(str(SCRIPTS / "utility_recipes" / f"{name}.yaml")).model == shipped
+def test_the_recipe_for_skin_has_the_networks_of_the_shipped_one() -> None:
+    assert load_recipe(str(SCRIPTS / "utility_recipes" / "skin9.yaml")).model == load_recipe("skin-cgan").model
 
 
 def test_posing_images_are_of_other_patients_and_as_many_of_each_class(script: Any) -> None:
