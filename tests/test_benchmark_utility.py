@@ -1,9 +1,6 @@
 """The utility benchmark: what it trains, poses and leaves out is what its page says."""
 
-import importlib
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,17 +10,6 @@ from synthoma.recipe import load_recipe
 from utility_fixture import textures
 
 SCRIPTS = Path(__file__).parent.parent / "benchmarks"
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-
-    def load(name: str) -> ModuleType:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-        return importlib.import_module(name)
-
-    return load
 
 
 @pytest.mark.parametrize("name", ["skin9", "pap_smear", "nodules3d"])

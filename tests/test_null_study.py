@@ -1,10 +1,8 @@
 """The null study's own arithmetic: known truths are true, draws are of whole patients, repetitions are counted once."""
 
-import importlib
 import json
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,18 +14,6 @@ from synthoma.metrics.pair import Pair
 
 SCRIPTS = Path(__file__).parent.parent / "benchmarks"
 SIZES = [1, 2, 3, 6] * 10
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Import a benchmark script by name, as Python does when it is run."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-
-    def load(name: str) -> ModuleType:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-        return importlib.import_module(name)
-
-    return load
 
 
 def population(script: Any) -> Any:
