@@ -140,8 +140,7 @@ class _Estimator:
         self.reference = Reference(test.features, test.groups)
         self.halves = half_samples(test.group_count, plan.subsamples, plan.seed, "test")
         # A half-sample of the test set serves the synthetic images and one floor draw; so does what is known of it.
-        shared = self.halves[:HALF_SAMPLES]
-        self.choices = [Choice(self.reference, half[test.groups].nonzero().squeeze(1)) for half in shared]
+        self.choices = [self._choice(half) for half in self.halves[:HALF_SAMPLES]]
 
     def estimates(self, names: Sequence[str]) -> dict[str, Estimate | Withheld]:
         """The named metrics, none of which is withheld for its numbers of images."""
@@ -271,9 +270,11 @@ class _Estimator:
 
     def _half(self, step: int) -> Choice:
         """A half-sample of the test set, kept where several sets are compared with it."""
-        if step < len(self.choices):
-            return self.choices[step]
-        return Choice(self.reference, self.halves[step][self.test.groups].nonzero().squeeze(1))
+        return self.choices[step] if step < len(self.choices) else self._choice(self.halves[step])
+
+    def _choice(self, half: Tensor) -> Choice:
+        """The test images of the chosen groups, Boolean [groups]."""
+        return Choice(self.reference, half[self.test.groups].nonzero().squeeze(1))
 
     def _measure(
         self,
